@@ -1,0 +1,65 @@
+//! The number of this process, which a forked child does not share.
+//!
+//! A child of `fork(2)` has copies of everything: an epoll set that it changes is its parent's too.
+//! So whoever owns such an object remembers which process made it. `getpid(2)` does not tell: in a
+//! new pid namespace parent and child may both be process 1. A page under `MADV_WIPEONFORK` (Linux
+//! 4.14) does: the kernel hands it to the child filled with zeros, without being asked.
+
+use std::ptr;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// The kernel rounds this up to a whole page.
+const PAGE: usize = 4096;
+
+/// The word in the wiped page (a `usize`, because some 32-bit machines have no atomics of 64 bits):
+/// the number of the process, or zero in a child that has not asked yet.
+static WORD: OnceLock<Option<&'static AtomicUsize>> = OnceLock::new();
+
+/// The next number. Not wiped: a child continues where its parent stood, so it never has the number
+/// of one of its ancestors.
+static NEXT: AtomicUsize = AtomicUsize::new(1);
+
+/// Returns a number, never zero, that differs between a process and each of its ancestors.
+#[inline]
+pub(crate) fn process_id() -> usize {
+    let Some(word) = *WORD.get_or_init(map_word) else {
+        return std::process::id() as usize;
+    };
+    match word.load(Ordering::Relaxed) {
+        0 => give_number(word),
+        id => id,
+    }
+}
+
+/// Gives this process its number; of several threads that try at once, all return the first one's.
+#[cold]
+fn give_number(word: &AtomicUsize) -> usize {
+    let fresh = NEXT.fetch_add(1, Ordering::Relaxed);
+    match word.compare_exchange(0, fresh, Ordering::Relaxed, Ordering::Relaxed) {
+        Ok(_) => fresh,
+        Err(first) => first,
+    }
+}
+
+/// Maps the page; `None` where the kernel or a sandbox refuses, and then `getpid` has to do.
+#[cold]
+fn map_word() -> Option<&'static AtomicUsize> {
+    let (access, kind) =
+        (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    // SAFETY: an anonymous mapping at an address of the kernel's choice touches no memory that is
+    // in use.
+    let page = unsafe { libc::mmap(ptr::null_mut(), PAGE, access, kind, -1, 0) };
+    if page == libc::MAP_FAILED {
+        return None;
+    }
+    // SAFETY: the page was mapped above, is ours alone, and holds nothing yet that could be wiped.
+    if unsafe { libc::madvise(page, PAGE, libc::MADV_WIPEONFORK) } != 0 {
+        // SAFETY: the page was mapped above, with this length, and no reference to it exists.
+        unsafe { libc::munmap(page, PAGE) };
+        return None;
+    }
+    // SAFETY: the page is aligned, filled with zeros, never unmapped from here on, and only used
+    // through this atomic.
+    Some(unsafe { AtomicUsize::from_ptr(page.cast()) })
+}

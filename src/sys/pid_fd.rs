@@ -1,0 +1,119 @@
+//! Processes: pidfd_open(2) where there is one, and waitid(2) on a known child, which takes nothing
+//! away.
+
+use super::cvt;
+use libc::c_long;
+use std::io;
+use std::mem;
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Whether `pidfd_open` (Linux 5.3) was refused as such once: it will be refused again.
+static REFUSED: AtomicBool = AtomicBool::new(false);
+
+/// A number that can be a process's: above zero, so that it never means a group or everybody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Pid(libc::pid_t);
+
+impl Pid {
+    pub(crate) fn new(number: u32) -> io::Result<Self> {
+        match libc::pid_t::try_from(number) {
+            Ok(pid) if pid > 0 => Ok(Self(pid)),
+            _ => Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("{number} is no process id"),
+            )),
+        }
+    }
+}
+
+/// A descriptor of a process, readable once all of its threads have ended.
+#[derive(Debug)]
+pub(crate) struct PidFd(OwnedFd);
+
+impl PidFd {
+    /// Opens the descriptor of a process. `None` says that this system gives none, for this process
+    /// or at all, and that the exit has to be seen in another way.
+    ///
+    /// ENOSYS is an old kernel, or valgrind; EPERM and EACCES are sandboxes, ENODEV a kernel
+    /// without anonymous inodes. What a lack of descriptors or memory refuses is an error, and
+    /// rules nothing out.
+    pub(crate) fn open(pid: Pid) -> io::Result<Option<Self>> {
+        if REFUSED.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        let error = match Self::open_by_number(pid) {
+            Ok(fd) => return Ok(Some(fd)),
+            Err(error) => error,
+        };
+        match error.raw_os_error() {
+            Some(libc::ENOSYS | libc::EPERM) => {
+                REFUSED.store(true, Ordering::Relaxed);
+                Ok(None)
+            }
+            Some(libc::EACCES | libc::ENODEV) => Ok(None),
+            // Some emulations of the system call say EINVAL to everything; to a child of ours no
+            // kernel says it.
+            Some(libc::EINVAL) if is_child(pid) => Ok(None),
+            _ => Err(error),
+        }
+    }
+
+    /// Calls by number: glibc has the function since 2.36 only, musl not at all.
+    fn open_by_number(pid: Pid) -> io::Result<Self> {
+        let (process, no_flags) = (c_long::from(pid.0), 0 as c_long);
+        // SAFETY: `pidfd_open` takes no pointer.
+        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, process, no_flags) };
+        let fd = RawFd::try_from(fd).ok().filter(|fd| *fd >= 0);
+        let fd = fd.ok_or_else(io::Error::last_os_error)?;
+        // SAFETY: the kernel has just made this descriptor, close-on-exec, and nobody else knows
+        // its number.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+}
+
+impl AsFd for PidFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// What waitid(2) knows of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Child {
+    Running,
+    Exited,
+    /// No child of ours, or reaped by somebody: the kernel does not tell these apart.
+    Unknown,
+}
+
+/// Looks at a child without reaping it: the status stays for whoever waits for the child.
+pub(crate) fn peek_exit(pid: Pid) -> io::Result<Child> {
+    // SAFETY: `siginfo_t` is made of integers and pointers, for which zeros are a value.
+    let mut info: libc::siginfo_t = unsafe { mem::zeroed() };
+    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    let id = pid.0.unsigned_abs();
+    // SAFETY: `info` is a writable `siginfo_t` that outlives the call.
+    let result = cvt(unsafe { libc::waitid(libc::P_PID, id, &raw mut info, options) });
+    match result {
+        // A child that runs leaves the zeros as they are (waitid(2)).
+        Ok(_) if info.si_signo == 0 => Ok(Child::Running),
+        Ok(_) => Ok(Child::Exited),
+        Err(error) if error.raw_os_error() == Some(libc::ECHILD) => Ok(Child::Unknown),
+        Err(error) => Err(error),
+    }
+}
+
+fn is_child(pid: Pid) -> bool {
+    matches!(peek_exit(pid), Ok(Child::Running | Child::Exited))
+}
+
+/// Asks whether a process exists; the error is that of kill(2), mostly ESRCH. One that we may not
+/// signal exists.
+pub(crate) fn probe(pid: Pid) -> io::Result<()> {
+    // SAFETY: `kill` takes no pointer, and signal 0 is sent to nobody.
+    match cvt(unsafe { libc::kill(pid.0, 0) }) {
+        Err(error) if error.raw_os_error() != Some(libc::EPERM) => Err(error),
+        _ => Ok(()),
+    }
+}
