@@ -1,7 +1,70 @@
 //! An async runtime for Linux that lives in one thread.
+//!
+//! An epoll selector sits underneath a single-threaded executor. Whatever the kernel can wait for,
+//! a socket, a timer, a signal, a child, an event from another thread, is one kind of thing in the
+//! [`selector`].
+//!
+//! Start with [`block_on`] and [`spawn`]; then see [`net`] and [`time`], [`Async`] for any other
+//! descriptor, and [`selector`] for programs that write their own loop.
+//!
+//! ```
+//! use selio::net::{TcpListener, TcpStream};
+//! use selio::time::timeout;
+//! use std::time::Duration;
+//!
+//! # fn main() -> std::io::Result<()> {
+//! selio::block_on(async {
+//!     let listener = TcpListener::bind("127.0.0.1:0").await?;
+//!     let address = listener.local_addr()?;
+//!
+//!     // A server that says back what it hears, in the same thread.
+//!     selio::spawn(async move {
+//!         let (stream, _) = listener.accept().await?;
+//!         let mut buffer = [0; 1024];
+//!         loop {
+//!             match stream.read(&mut buffer).await? {
+//!                 0 => return Ok::<_, std::io::Error>(()),
+//!                 n => stream.write_all(&buffer[..n]).await?,
+//!             }
+//!         }
+//!     });
+//!
+//!     let client = TcpStream::connect(address).await?;
+//!     client.write_all(b"hello").await?;
+//!     let mut reply = [0; 5];
+//!     timeout(Duration::from_secs(5), client.read_exact(&mut reply)).await??;
+//!     assert_eq!(&reply, b"hello");
+//!     Ok(())
+//! })
+//! # }
+//! ```
+//!
+//! # What holds everywhere
+//!
+//! - There is no hidden thread: everything happens in the thread that calls [`block_on`].
+//! - Spawned futures may be `!Send`. The objects of this crate are `Send + Sync`; they work before
+//!   `block_on`, between two, in a nested one, and on another thread than the one they were made
+//!   on.
+//! - A future of this crate that is dropped takes nothing with it, unless its page says otherwise.
+//! - Linux 4.14 is the oldest kernel. What needs a later one says so, or does without.
+//! - After `fork(2)`, the child must not use what the parent made, but may drop it, unless another
+//!   thread of the parent was using that very object; a `block_on` of its own gets a reactor of its
+//!   own.
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("selio is built on epoll and needs Linux (target_os = \"linux\")");
 
 mod sys;
+mod panics;
 pub mod selector;
+mod reactor;
+mod executor;
+mod future;
+pub mod time;
+pub mod io;
+pub mod net;
+
+pub use executor::{JoinError, JoinHandle, block_on, spawn};
+pub use future::{join, race, yield_now};
+pub use io::Async;
+pub use time::Timer;

@@ -341,6 +341,11 @@ impl<T> Selector<T> {
         }
     }
 
+    /// Returns the data of everything that is registered, in no order.
+    pub(crate) fn values(&self) -> impl Iterator<Item = &T> {
+        self.table.values()
+    }
+
     /// Has epoll watch a descriptor under the name that the next entry of the table will have.
     fn watch(&self, fd: RawFd, mask: u32) -> io::Result<()> {
         self.watch_as(self.table.next_token(), fd, mask)

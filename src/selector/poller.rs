@@ -73,6 +73,11 @@ impl Poller {
         self.wait_limited(timeout, events, usize::MAX)
     }
 
+    /// Whether this process made the epoll set; a forked child did not.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.epoll.is_ours()
+    }
+
     /// Waits for at most `limit` events; what `events` held is gone.
     #[inline]
     pub(super) fn wait_limited(

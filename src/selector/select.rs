@@ -171,6 +171,28 @@ impl<T> Selector<T> {
         count
     }
 
+    /// Takes all that a poller of this selector has waited for, and gives it to a closure with the
+    /// data it belongs to. It saves the reactor, which has handles only, to look each key up again.
+    #[inline]
+    pub(crate) fn take_each(&mut self, events: &mut RawEvents, mut give: impl FnMut(Events, &T)) {
+        debug_assert!(events.is_empty() || events.selector == self.poller.selector);
+        while let Some(event) = events.pop() {
+            match self.table.by_token_mut(Token::from_data(event.1)) {
+                Some(Entry { kind: Kind::Handle(handle), data, .. }) => {
+                    let events = handle.report(event.0);
+                    if !events.is_empty() {
+                        give(events, data);
+                    }
+                }
+                _ => {
+                    if let Some(key) = self.key(event) {
+                        self.get(&key).into_iter().for_each(|data| give(key.events(), data));
+                    }
+                }
+            }
+        }
+    }
+
     /// Makes a key of an event; `None` if it means nothing to the user, or nothing any more.
     ///
     /// Handles are what a busy program has most, and there is nothing to read for them: their keys

@@ -113,6 +113,10 @@ impl<T> Table<T> {
         self.entries.len() - self.finished
     }
 
+    pub(super) fn values(&self) -> impl Iterator<Item = &T> {
+        self.entries.iter().map(|(_, entry)| &entry.data)
+    }
+
     /// Every entry that epoll should be watching, with its name.
     pub(super) fn in_set(&self) -> impl Iterator<Item = (Token, &Entry<T>)> {
         let entries = self.entries.iter().filter(|(_, entry)| entry.in_set);

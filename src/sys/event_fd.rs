@@ -26,6 +26,19 @@ impl EventFd {
         }
     }
 
+    /// Adds one for a waiter that is edge-triggered and never reads. A write that finds the counter
+    /// full makes no edge, so it is emptied and written again.
+    #[inline]
+    pub(crate) fn wake(&self) -> io::Result<()> {
+        match self.write() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.read()?;
+                self.signal()
+            }
+            result => result,
+        }
+    }
+
     /// Takes the counter: what was added since the last read, or `None` if that is nothing.
     #[inline]
     pub(crate) fn read(&self) -> io::Result<Option<u64>> {

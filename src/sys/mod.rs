@@ -2,6 +2,7 @@
 //! owned, safe type.
 #![allow(unsafe_code)]
 
+pub(crate) mod descriptor;
 pub(crate) mod epoll;
 pub(crate) mod event_fd;
 pub(crate) mod fork;
@@ -10,6 +11,7 @@ pub(crate) mod signal_action;
 pub(crate) mod signal_fd;
 pub(crate) mod signal_mask;
 pub(crate) mod socket;
+pub(crate) mod tcp;
 pub(crate) mod timer_fd;
 
 use libc::c_int;

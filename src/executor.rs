@@ -1,0 +1,237 @@
+//! The executor: `block_on`, `spawn`, and the one loop of the crate.
+
+mod join;
+mod scheduler;
+
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use join::{JoinCell, Joined};
+pub use join::{JoinError, JoinHandle};
+use scheduler::{Runnable, Scheduler, Task};
+
+use crate::panics::{FirstPanic, wake_all};
+use crate::reactor::{self, Driving, Turn};
+
+/// How many polls may pass before the kernel is asked again. An empty look costs about as much as
+/// ten polls.
+const POLLS_BETWEEN_LOOKS: u32 = 61;
+
+/// Runs a future to its end on this thread, and with it the tasks it spawns.
+///
+/// While it runs, the thread's reactor is driven: sockets, timers and whatever else waits for the
+/// kernel make progress. The thread sleeps in one `epoll_pwait2` call when there is nothing to do.
+/// Tasks run in the order in which they became ready; the future itself waits its turn like a task.
+///
+/// Tasks that are left when the future is done are dropped, one by one in the order of their
+/// creation, before `block_on` returns. Whatever they spawn while they are dropped is dropped at
+/// once.
+///
+/// `block_on` may be nested. The inner call drives the same reactor and runs its own tasks; tasks
+/// of the outer call that become ready wait until the inner one returns, so awaiting one of them
+/// inside never ends.
+///
+/// # Panics
+///
+/// If the future panics, once all its tasks have been dropped. If the thread's reactor cannot be
+/// made, for instance for lack of file descriptors; the message names the refused call. If a
+/// destructor of a left-over task or somebody else's waker panics: its panic goes on when
+/// everything is in order. Panics of tasks do not come here but to their [`JoinHandle`].
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+///
+/// let answer = selio::block_on(async {
+///     selio::time::sleep(Duration::from_millis(1)).await;
+///     42
+/// });
+/// assert_eq!(answer, 42);
+/// ```
+#[track_caller]
+pub fn block_on<F: Future>(future: F) -> F::Output {
+    let driving = match reactor::drive() {
+        Ok(driving) => driving,
+        Err(refused) => panic!("selio cannot wait on this thread: {refused}"),
+    };
+    let executor = Executor::enter(driving);
+    let output = executor.run(pin!(future));
+    executor.drop_tasks().resume();
+    output
+}
+
+/// Starts a task on this thread's innermost [`block_on`] and gives a handle to its output.
+///
+/// The future need not be `Send`: it stays on this thread, and is dropped there. It is polled first
+/// when its turn comes, not inside of `spawn`. A task whose handle is dropped runs on, detached; if
+/// it panics, the panic hook has reported it and the others go on.
+///
+/// While a `block_on` drops its left-over tasks, no new ones are taken in: the future is dropped
+/// and the handle says that it was [aborted](JoinError::is_aborted).
+///
+/// # Panics
+///
+/// Outside of `block_on`: there is no executor on this thread that could ever run the task.
+///
+/// # Examples
+///
+/// ```
+/// use std::rc::Rc;
+///
+/// selio::block_on(async {
+///     let shared = Rc::new(7);
+///     let theirs = Rc::clone(&shared);
+///     let task = selio::spawn(async move { *theirs + 1 });
+///     assert_eq!(task.await.unwrap(), 8);
+///     assert_eq!(Rc::strong_count(&shared), 1);
+/// });
+/// ```
+///
+/// A task may not borrow from its surroundings, which it may outlive:
+///
+/// ```compile_fail,E0597
+/// selio::block_on(async {
+///     let local = 7;
+///     let borrowed = &local;
+///     selio::spawn(async move { *borrowed + 1 }).await.unwrap();
+/// });
+/// ```
+#[track_caller]
+pub fn spawn<F>(future: F) -> JoinHandle<F::Output>
+where
+    F: Future + 'static,
+    F::Output: 'static,
+{
+    let Some(scheduler) = Scheduler::current() else {
+        panic!(
+            "`selio::spawn` was called outside of `selio::block_on`: call it from a future that `block_on` runs"
+        );
+    };
+    let cell = JoinCell::new();
+    if scheduler.is_closing() {
+        drop(future);
+        cell.refuse();
+        return JoinHandle::new(None, cell);
+    }
+    let task = scheduler.insert(Box::pin(Joined::new(future, Arc::clone(&cell))));
+    JoinHandle::new(Some(task), cell)
+}
+
+/// One running `block_on`.
+struct Executor {
+    scheduler: Rc<Scheduler>,
+    outer: Option<Rc<Scheduler>>,
+    /// Ends after everything else, so that destructors of left-over tasks may still wait.
+    driving: Driving,
+}
+
+impl Executor {
+    fn enter(driving: Driving) -> Self {
+        let (scheduler, outer) = Scheduler::enter(driving.reactor());
+        Executor { scheduler, outer, driving }
+    }
+
+    /// Runs what is ready, and sleeps when nothing is, until the root future is done.
+    fn run<F: Future>(&self, mut root: Pin<&mut F>) -> F::Output {
+        let waker = self.scheduler.root_waker();
+        // Made by the first turn: a future that is ready at once needs none.
+        let mut turn = None;
+        let mut polls = 0;
+        waker.wake_by_ref();
+        loop {
+            match self.scheduler.pop() {
+                Some(Runnable::Root) => {
+                    self.scheduler.begin_root();
+                    reactor::refill_budget();
+                    if let Poll::Ready(output) =
+                        root.as_mut().poll(&mut Context::from_waker(&waker))
+                    {
+                        return output;
+                    }
+                }
+                Some(Runnable::Task(task)) => self.poll_task(task),
+                None => {
+                    // What other threads have queued is polled without a look, and counts as well:
+                    // they may never stop.
+                    if self.sleep(&mut turn) {
+                        polls = 0;
+                    }
+                    continue;
+                }
+            }
+            polls += 1;
+            if polls == POLLS_BETWEEN_LOOKS {
+                polls = 0;
+                self.look(&mut turn);
+            }
+        }
+    }
+
+    fn poll_task(&self, task: Arc<Task>) {
+        let Some((slot, mut future)) = self.scheduler.begin_poll(&task) else { return };
+        let waker = Waker::from(task);
+        reactor::refill_budget();
+        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Pending => self.scheduler.put_back(slot, future),
+            Poll::Ready(joiner) => {
+                self.scheduler.remove(slot);
+                // An output that nobody can await is dropped here. Its panic is a detached task's:
+                // the hook reports it, no more.
+                let mut panics = FirstPanic::default();
+                panics.note(|| drop(future));
+                panics.forget();
+                if let Some(joiner) = joiner {
+                    joiner.wake();
+                }
+            }
+        }
+    }
+
+    /// Asks the kernel what has become ready meanwhile, without waiting.
+    fn look(&self, turn: &mut Option<Turn>) {
+        self.turn(Some(Duration::ZERO), turn);
+        self.scheduler.collect_remote();
+    }
+
+    /// Waits until something is ready, unless something already is: then the kernel has not been
+    /// asked.
+    fn sleep(&self, turn: &mut Option<Turn>) -> bool {
+        let idle = self.scheduler.may_sleep();
+        if idle {
+            self.turn(None, turn);
+        }
+        idle
+    }
+
+    fn turn(&self, limit: Option<Duration>, turn: &mut Option<Turn>) {
+        let turn = turn.get_or_insert_with(Turn::new);
+        if let Err(error) = self.driving.turn(limit, turn) {
+            panic!("selio cannot wait on this thread any more: epoll_wait: {error}");
+        }
+        self.scheduler.woke_up();
+        wake_all(turn.woken());
+    }
+
+    /// Drops the tasks that are left. They may still wake, wait and nest; they cannot spawn.
+    fn drop_tasks(&self) -> FirstPanic {
+        let mut panics = FirstPanic::default();
+        for future in self.scheduler.close() {
+            panics.note(|| drop(future));
+        }
+        panics
+    }
+}
+
+impl Drop for Executor {
+    fn drop(&mut self) {
+        // Tasks are left only when the root future has panicked: that panic goes on, those of the
+        // destructors do not.
+        self.drop_tasks().forget();
+        self.scheduler.leave(self.outer.take());
+    }
+}

@@ -1,0 +1,246 @@
+//! Reading and writing, once for every type whose references read and write.
+
+use std::future::Future;
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+
+use super::Async;
+use crate::reactor::Direction;
+
+impl<T> Async<T>
+where
+    for<'a> &'a T: Read,
+{
+    /// Reads what is there, up to the length of the buffer, and waits if there is nothing yet. Zero
+    /// is the end, or an empty buffer.
+    ///
+    /// # Errors
+    ///
+    /// Those of the object's own `read`, and those of [`readable`](Self::readable).
+    ///
+    /// # Cancel safety
+    ///
+    /// The poll that reads returns what was read, so nothing is lost.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// let (near, far) = std::os::unix::net::UnixStream::pair()?;
+    /// drop(far);
+    /// let near = selio::Async::new(near)?;
+    /// assert_eq!(selio::block_on(near.read(&mut [0; 8]))?, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn read(&self, buffer: &mut [u8]) -> impl Future<Output = io::Result<usize>> {
+        let room = buffer.len();
+        self.operation(
+            Direction::Read,
+            room == 0,
+            move |mut io| if room == 0 { Ok(0) } else { io.read(buffer) },
+            move |&got| got > 0 && got < room,
+        )
+    }
+
+    /// Reads into several buffers, one after the other, as [`read`](Self::read) does into one.
+    ///
+    /// # Errors
+    ///
+    /// As for [`read`](Self::read).
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`read`](Self::read).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// use std::io::{IoSliceMut, Write};
+    /// let (near, mut far) = std::os::unix::net::UnixStream::pair()?;
+    /// far.write_all(b"abc")?;
+    /// let near = selio::Async::new(near)?;
+    /// let (mut head, mut rest) = ([0; 1], [0; 7]);
+    /// let mut buffers = [IoSliceMut::new(&mut head), IoSliceMut::new(&mut rest)];
+    /// assert_eq!(selio::block_on(near.read_vectored(&mut buffers))?, 3);
+    /// assert_eq!((&head, &rest[..2]), (b"a", &b"bc"[..]));
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn read_vectored(
+        &self,
+        buffers: &mut [IoSliceMut<'_>],
+    ) -> impl Future<Output = io::Result<usize>> {
+        let empty = buffers.iter().all(|buffer| buffer.is_empty());
+        self.operation(
+            Direction::Read,
+            empty,
+            move |mut io| if empty { Ok(0) } else { io.read_vectored(buffers) },
+            |_| false,
+        )
+    }
+
+    /// Reads until the buffer is full.
+    ///
+    /// # Errors
+    ///
+    /// As for [`read`](Self::read); [`UnexpectedEof`](io::ErrorKind::UnexpectedEof) if the end
+    /// comes first. How much was read before an error is not told.
+    ///
+    /// # Cancel safety
+    ///
+    /// Not cancel-safe: what was read when the future is dropped is in the buffer, and how much
+    /// that is, is lost.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// use std::io::Write;
+    /// let (near, mut far) = std::os::unix::net::UnixStream::pair()?;
+    /// far.write_all(b"four")?;
+    /// let near = selio::Async::new(near)?;
+    /// let mut buffer = [0; 4];
+    /// selio::block_on(near.read_exact(&mut buffer))?;
+    /// assert_eq!(&buffer, b"four");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub async fn read_exact(&self, mut buffer: &mut [u8]) -> io::Result<()> {
+        while !buffer.is_empty() {
+            match self.read(buffer).await? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                got => buffer = &mut buffer[got..],
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<T> Async<T>
+where
+    for<'a> &'a T: Write,
+{
+    /// Writes what there is room for, and waits if there is none; not for an empty slice.
+    ///
+    /// # Errors
+    ///
+    /// Those of the object's own `write`, and those of [`writable`](Self::writable).
+    ///
+    /// # Cancel safety
+    ///
+    /// The poll that writes returns how much, so nothing is written unknown to the caller.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// let (near, _far) = std::os::unix::net::UnixStream::pair()?;
+    /// let near = selio::Async::new(near)?;
+    /// assert_eq!(selio::block_on(near.write(b"hello"))?, 5);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn write(&self, bytes: &[u8]) -> impl Future<Output = io::Result<usize>> {
+        self.operation(
+            Direction::Write,
+            bytes.is_empty(),
+            |mut io| if bytes.is_empty() { Ok(0) } else { io.write(bytes) },
+            |&put| put < bytes.len(),
+        )
+    }
+
+    /// Writes from several buffers, one after the other, as [`write`](Self::write) does from one.
+    ///
+    /// # Errors
+    ///
+    /// As for [`write`](Self::write).
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`write`](Self::write).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// use std::io::IoSlice;
+    /// let (near, _far) = std::os::unix::net::UnixStream::pair()?;
+    /// let near = selio::Async::new(near)?;
+    /// let buffers = [IoSlice::new(b"hello "), IoSlice::new(b"world")];
+    /// assert_eq!(selio::block_on(near.write_vectored(&buffers))?, 11);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn write_vectored(
+        &self,
+        buffers: &[IoSlice<'_>],
+    ) -> impl Future<Output = io::Result<usize>> {
+        let empty = buffers.iter().all(|buffer| buffer.is_empty());
+        self.operation(
+            Direction::Write,
+            empty,
+            move |mut io| if empty { Ok(0) } else { io.write_vectored(buffers) },
+            |_| false,
+        )
+    }
+
+    /// Writes all of it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`write`](Self::write); [`WriteZero`](io::ErrorKind::WriteZero) if the object takes
+    /// nothing any more. How much was written before an error is not told.
+    ///
+    /// # Cancel safety
+    ///
+    /// Not cancel-safe: how much was written when the future is dropped is lost.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// let (near, _far) = std::os::unix::net::UnixStream::pair()?;
+    /// selio::block_on(selio::Async::new(near)?.write_all(b"hello"))?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn write_all(&self, mut bytes: &[u8]) -> impl Future<Output = io::Result<()>> {
+        let at_once = bytes.is_empty();
+        let op = move |mut io: &T| {
+            if !bytes.is_empty() {
+                match io.write(bytes)? {
+                    0 => return Err(io::ErrorKind::WriteZero.into()),
+                    put => bytes = &bytes[put..],
+                }
+            }
+            // What is left is tried again, at the cost of some budget: however fast the reader is,
+            // others run.
+            match bytes.is_empty() {
+                true => Ok(()),
+                false if self.source().trusts_short() => Err(io::ErrorKind::WouldBlock.into()),
+                false => Err(io::ErrorKind::Interrupted.into()),
+            }
+        };
+        self.operation(Direction::Write, at_once, op, |()| false)
+    }
+
+    /// Passes on what the object itself has buffered. Sockets and pipes buffer nothing.
+    ///
+    /// # Errors
+    ///
+    /// Those of the object's own `flush`, and those of [`writable`](Self::writable).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # fn main() -> std::io::Result<()> {
+    /// let (near, _far) = std::os::unix::net::UnixStream::pair()?;
+    /// selio::block_on(selio::Async::new(near)?.flush())?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn flush(&self) -> impl Future<Output = io::Result<()>> {
+        self.operation(Direction::Write, true, |mut io| io.flush(), |()| false)
+    }
+}

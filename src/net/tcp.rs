@@ -1,0 +1,500 @@
+//! What is special to TCP: constructors, accepting, and the socket options that people expect.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::{Shutdown, SocketAddr};
+use std::os::fd::AsFd;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use futures_core::Stream;
+
+use super::address::{ToAddresses, look_up};
+use crate::io::Async;
+use crate::reactor::{Direction, Source, Waiter};
+use crate::sys::{socket, tcp};
+use crate::time::Timer;
+
+/// How long accepting rests when descriptors or memory have run out.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// A TCP socket that listens: an [`Async`] around std's.
+///
+/// - made by [`bind`](Self::bind), from std's by `TryFrom`, or by [`Async::new`]
+/// - [`accept`](Self::accept), [`incoming`](Self::incoming), [`local_addr`](Self::local_addr)
+/// - [`readable`](Async::readable), [`get_ref`](Async::get_ref), [`into_inner`](Async::into_inner)
+///   and what else `Async` has
+///
+/// # Examples
+///
+/// ```
+/// use selio::net::{TcpListener, TcpStream};
+///
+/// # fn main() -> std::io::Result<()> {
+/// selio::block_on(async {
+///     let listener = TcpListener::bind("127.0.0.1:0").await?;
+///     let client = TcpStream::connect(listener.local_addr()?).await?;
+///     let (stream, peer) = listener.accept().await?;
+///     assert_eq!(peer, client.local_addr()?);
+///     stream.write_all(b"welcome").await
+/// })
+/// # }
+/// ```
+pub type TcpListener = Async<std::net::TcpListener>;
+
+/// A TCP connection: an [`Async`] around std's.
+///
+/// - made by [`connect`](Self::connect) and [`TcpListener::accept`], or from std's by `TryFrom`
+/// - [`read`](Async::read), [`read_exact`](Async::read_exact),
+///   [`read_vectored`](Async::read_vectored), [`peek`](Self::peek)
+/// - [`write`](Async::write), [`write_all`](Async::write_all),
+///   [`write_vectored`](Async::write_vectored), [`flush`](Async::flush)
+/// - [`shutdown`](Self::shutdown), [`peer_addr`](Self::peer_addr),
+///   [`local_addr`](Self::local_addr), [`nodelay`](Self::nodelay),
+///   [`set_nodelay`](Self::set_nodelay), [`ttl`](Self::ttl), [`set_ttl`](Self::set_ttl),
+///   [`take_error`](Self::take_error)
+/// - [`readable`](Async::readable), [`writable`](Async::writable) and what else `Async` has
+///
+/// A stream made in the first three ways knows that a short read or write means that nothing is
+/// left for now, and saves the failing call that would tell. That does not hold for a socket with
+/// an upper-layer protocol (`TCP_ULP`, as kernel TLS): make such a stream by [`Async::new`].
+///
+/// All methods take `&self`: one task may read while another writes.
+///
+/// # Examples
+///
+/// See [`TcpListener`].
+pub type TcpStream = Async<std::net::TcpStream>;
+
+impl TcpListener {
+    /// Binds a socket and begins to listen; of several addresses at the first that can be bound.
+    /// Port 0 takes a free port.
+    ///
+    /// `SO_REUSEADDR` is set, as std does it, so that a server may be started again at once.
+    ///
+    /// # Errors
+    ///
+    /// Those of the look-up, and those of `bind(2)` and `listen(2)` for the last address.
+    ///
+    /// # Examples
+    ///
+    /// See [`TcpListener`].
+    pub async fn bind(at: impl ToAddresses) -> io::Result<Self> {
+        let addresses = look_up(at).await?;
+        let listener = std::net::TcpListener::bind(&addresses[..])?;
+        // std asks for a queue of 128, which a burst of clients fills: what finds it full is
+        // dropped and comes back a second later.
+        tcp::listen(listener.as_fd())?;
+        Async::new(listener)
+    }
+
+    /// The address at which it listens.
+    ///
+    /// # Errors
+    ///
+    /// Those of `getsockname(2)`.
+    ///
+    /// # Examples
+    ///
+    /// See [`TcpListener`].
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.get_ref().local_addr()
+    }
+
+    /// Waits for a connection and takes it, with the address of the peer.
+    ///
+    /// A connection that broke while it waited is passed over: errors of that kind (see
+    /// `accept(2)`) are not told.
+    ///
+    /// # Errors
+    ///
+    /// Those of `accept4(2)` that are left. When descriptors or memory have run out (`EMFILE`,
+    /// `ENFILE`, `ENOBUFS`, `ENOMEM`), the connection stays in the queue and the error is told
+    /// after a pause of 50 ms, in which everything else runs: a loop that logs and goes on does
+    /// not spin, and serves on as soon as there is room.
+    ///
+    /// # Cancel safety
+    ///
+    /// The poll that takes a connection returns it, so none is lost.
+    ///
+    /// # Examples
+    ///
+    /// See [`TcpListener`].
+    pub async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
+        let mut accepting = Accepting::new(self);
+        poll_fn(|cx| accepting.poll(cx)).await
+    }
+
+    /// Makes a stream of the connections that come. It never ends, and goes on after an error; see
+    /// [`accept`](Self::accept).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use selio::net::{TcpListener, TcpStream};
+    /// # fn main() -> std::io::Result<()> {
+    /// # selio::block_on(async {
+    /// let listener = TcpListener::bind("127.0.0.1:0").await?;
+    /// let client = TcpStream::connect(listener.local_addr()?).await?;
+    /// let mut incoming = listener.incoming();
+    /// while let Some(stream) = incoming.next().await {
+    ///     assert_eq!(stream?.peer_addr()?, client.local_addr()?);
+    ///     break;
+    /// }
+    /// # Ok(())
+    /// # })
+    /// # }
+    /// ```
+    pub fn incoming(&self) -> Incoming<'_> {
+        Incoming { accepting: Accepting::new(self) }
+    }
+}
+
+/// One party that accepts.
+#[derive(Debug)]
+struct Accepting<'a> {
+    listener: &'a TcpListener,
+    waiter: Waiter<'a>,
+    /// Out of descriptors or memory: what to tell when the pause is over.
+    pause: Option<(Timer, io::Error)>,
+}
+
+impl<'a> Accepting<'a> {
+    fn new(listener: &'a TcpListener) -> Self {
+        Accepting { listener, waiter: listener.waiter(Direction::Read), pause: None }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
+        if self.pause.is_none() {
+            match ready!(self.listener.poll_op(&mut self.waiter, cx, accept, |_| false)) {
+                Err(error) if tcp::is_exhausted(&error) => {
+                    self.pause = Some((Timer::after(PAUSE), error));
+                }
+                done => return Poll::Ready(done),
+            }
+        }
+        if let Some((timer, _)) = &mut self.pause {
+            ready!(Pin::new(timer).poll_next(cx));
+        }
+        match self.pause.take() {
+            Some((_, error)) => Poll::Ready(Err(error)),
+            None => unreachable!("the pause was set above"),
+        }
+    }
+}
+
+fn accept(listener: &std::net::TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+    match tcp::accept(listener.as_fd()) {
+        Ok((socket, peer)) => Ok((plain(socket.into()), peer)),
+        // Tried again like an interrupted call, which costs budget: a flood of broken connections
+        // lets other tasks run.
+        Err(error) if tcp::is_transient_accept_error(&error) => {
+            Err(io::ErrorKind::Interrupted.into())
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// A stream that is non-blocking, and for which a short read or write tells that nothing is left.
+fn plain(stream: std::net::TcpStream) -> TcpStream {
+    Async::from_source(Source::new(&stream).plain_stream(), stream)
+}
+
+/// The stream of [`TcpListener::incoming`].
+///
+/// # Examples
+///
+/// See [`TcpListener::incoming`].
+#[derive(Debug)]
+pub struct Incoming<'a> {
+    accepting: Accepting<'a>,
+}
+
+impl Incoming<'_> {
+    /// Waits for the next connection. Always `Some`.
+    ///
+    /// # Cancel safety
+    ///
+    /// As for [`TcpListener::accept`].
+    ///
+    /// # Examples
+    ///
+    /// See [`TcpListener::incoming`].
+    pub async fn next(&mut self) -> Option<io::Result<TcpStream>> {
+        poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
+    }
+}
+
+impl Stream for Incoming<'_> {
+    type Item = io::Result<TcpStream>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.accepting.poll(cx).map(|accepted| Some(accepted.map(|(stream, _)| stream)))
+    }
+}
+
+impl TcpStream {
+    /// Connects; of several addresses to the first that can be connected to, tried one after the
+    /// other.
+    ///
+    /// # Errors
+    ///
+    /// Those of the look-up, and those of the last attempt, as the kernel tells them
+    /// ([`ConnectionRefused`](io::ErrorKind::ConnectionRefused),
+    /// [`TimedOut`](io::ErrorKind::TimedOut), …).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives the attempt up and closes its socket.
+    ///
+    /// # Examples
+    ///
+    /// See [`TcpListener`].
+    pub async fn connect(to: impl ToAddresses) -> io::Result<Self> {
+        let mut last = Err(io::ErrorKind::AddrNotAvailable.into());
+        for address in look_up(to).await? {
+            last = Self::connect_one(&address).await;
+            if last.is_ok() {
+                break;
+            }
+        }
+        last
+    }
+
+    async fn connect_one(address: &SocketAddr) -> io::Result<Self> {
+        // Registered after connect(2) at the earliest: before it, epoll calls a fresh socket
+        // writable and hung up.
+        let stream = plain(tcp::connect(address)?.into());
+        stream.writable().await?;
+        match socket::take_error(stream.as_fd())? {
+            Some(error) => Err(error),
+            None => Ok(stream),
+        }
+    }
+
+    /// Waits for data and copies it to the buffer without taking it. Zero is the end, or an empty
+    /// buffer.
+    ///
+    /// # Errors
+    ///
+    /// Those of `recv(2)`, and those of [`readable`](Async::readable).
+    ///
+    /// # Cancel safety
+    ///
+    /// Takes nothing, so nothing is lost.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use selio::net::{TcpListener, TcpStream};
+    /// # fn main() -> std::io::Result<()> {
+    /// # selio::block_on(async {
+    /// # let listener = TcpListener::bind("127.0.0.1:0").await?;
+    /// # let client = TcpStream::connect(listener.local_addr()?).await?;
+    /// # let (stream, _) = listener.accept().await?;
+    /// client.write_all(b"hello").await?;
+    /// let mut buffer = [0; 8];
+    /// assert_eq!(stream.peek(&mut buffer).await?, 5);
+    /// assert_eq!(stream.read(&mut buffer).await?, 5);
+    /// # Ok(())
+    /// # })
+    /// # }
+    /// ```
+    pub fn peek(&self, buffer: &mut [u8]) -> impl Future<Output = io::Result<usize>> {
+        let empty = buffer.is_empty();
+        self.operation(
+            Direction::Read,
+            empty,
+            move |stream| if empty { Ok(0) } else { stream.peek(buffer) },
+            |_| false,
+        )
+    }
+
+    /// Ends one direction, or both: the peer reads an end, or its writes fail. See `shutdown(2)`.
+    ///
+    /// # Errors
+    ///
+    /// Those of `shutdown(2)`: [`NotConnected`](io::ErrorKind::NotConnected) if the connection is
+    /// gone.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use selio::net::{TcpListener, TcpStream};
+    /// # fn main() -> std::io::Result<()> {
+    /// # selio::block_on(async {
+    /// # let listener = TcpListener::bind("127.0.0.1:0").await?;
+    /// # let client = TcpStream::connect(listener.local_addr()?).await?;
+    /// # let (stream, _) = listener.accept().await?;
+    /// client.shutdown(std::net::Shutdown::Write)?;
+    /// assert_eq!(stream.read(&mut [0; 8]).await?, 0);
+    /// # Ok(())
+    /// # })
+    /// # }
+    /// ```
+    pub fn shutdown(&self, how: Shutdown) -> io::Result<()> {
+        self.get_ref().shutdown(how)
+    }
+
+    /// The address of the peer.
+    ///
+    /// # Errors
+    ///
+    /// Those of `getpeername(2)`.
+    ///
+    /// # Examples
+    ///
+    /// See [`TcpListener::incoming`].
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.get_ref().peer_addr()
+    }
+
+    /// The address of this end.
+    ///
+    /// # Errors
+    ///
+    /// Those of `getsockname(2)`.
+    ///
+    /// # Examples
+    ///
+    /// See [`TcpListener`].
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.get_ref().local_addr()
+    }
+
+    /// Tells whether small writes are sent at once (`TCP_NODELAY`).
+    ///
+    /// # Errors
+    ///
+    /// Those of `getsockopt(2)`.
+    ///
+    /// # Examples
+    ///
+    /// See [`set_nodelay`](Self::set_nodelay).
+    pub fn nodelay(&self) -> io::Result<bool> {
+        self.get_ref().nodelay()
+    }
+
+    /// Chooses whether small writes are sent at once, or gathered while sent data is unacknowledged
+    /// (`TCP_NODELAY`).
+    ///
+    /// # Errors
+    ///
+    /// Those of `setsockopt(2)`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use selio::net::{TcpListener, TcpStream};
+    /// # fn main() -> std::io::Result<()> {
+    /// # selio::block_on(async {
+    /// # let listener = TcpListener::bind("127.0.0.1:0").await?;
+    /// let client = TcpStream::connect(listener.local_addr()?).await?;
+    /// client.set_nodelay(true)?;
+    /// assert!(client.nodelay()?);
+    /// # Ok(())
+    /// # })
+    /// # }
+    /// ```
+    pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
+        self.get_ref().set_nodelay(nodelay)
+    }
+
+    /// The time to live of sent packets (`IP_TTL`).
+    ///
+    /// # Errors
+    ///
+    /// Those of `getsockopt(2)`.
+    ///
+    /// # Examples
+    ///
+    /// See [`set_ttl`](Self::set_ttl).
+    pub fn ttl(&self) -> io::Result<u32> {
+        self.get_ref().ttl()
+    }
+
+    /// Sets the time to live of sent packets (`IP_TTL`).
+    ///
+    /// # Errors
+    ///
+    /// Those of `setsockopt(2)`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use selio::net::{TcpListener, TcpStream};
+    /// # fn main() -> std::io::Result<()> {
+    /// # selio::block_on(async {
+    /// # let listener = TcpListener::bind("127.0.0.1:0").await?;
+    /// let client = TcpStream::connect(listener.local_addr()?).await?;
+    /// client.set_ttl(64)?;
+    /// assert_eq!(client.ttl()?, 64);
+    /// # Ok(())
+    /// # })
+    /// # }
+    /// ```
+    pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
+        self.get_ref().set_ttl(ttl)
+    }
+
+    /// Takes the error that waits on the socket, if there is one (`SO_ERROR`). Asking clears it.
+    ///
+    /// # Errors
+    ///
+    /// Those of `getsockopt(2)`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use selio::net::{TcpListener, TcpStream};
+    /// # fn main() -> std::io::Result<()> {
+    /// # selio::block_on(async {
+    /// # let listener = TcpListener::bind("127.0.0.1:0").await?;
+    /// let client = TcpStream::connect(listener.local_addr()?).await?;
+    /// assert!(client.take_error()?.is_none());
+    /// # Ok(())
+    /// # })
+    /// # }
+    /// ```
+    pub fn take_error(&self) -> io::Result<Option<io::Error>> {
+        socket::take_error(self.as_fd())
+    }
+}
+
+impl TryFrom<std::net::TcpListener> for TcpListener {
+    type Error = io::Error;
+
+    /// Takes in std's listener and makes it non-blocking.
+    fn try_from(listener: std::net::TcpListener) -> io::Result<Self> {
+        Async::new(listener)
+    }
+}
+
+impl TryFrom<std::net::TcpStream> for TcpStream {
+    type Error = io::Error;
+
+    /// Takes in std's stream and makes it non-blocking.
+    fn try_from(stream: std::net::TcpStream) -> io::Result<Self> {
+        stream.set_nonblocking(true)?;
+        Ok(plain(stream))
+    }
+}
+
+impl TryFrom<TcpListener> for std::net::TcpListener {
+    type Error = io::Error;
+
+    /// Gives std's listener back, non-blocking still.
+    fn try_from(listener: TcpListener) -> io::Result<Self> {
+        listener.into_inner()
+    }
+}
+
+impl TryFrom<TcpStream> for std::net::TcpStream {
+    type Error = io::Error;
+
+    /// Gives std's stream back, non-blocking still.
+    fn try_from(stream: TcpStream) -> io::Result<Self> {
+        stream.into_inner()
+    }
+}

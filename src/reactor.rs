@@ -1,0 +1,357 @@
+//! The reactor: descriptors and deadlines to wakers. `turn` is the only place of the runtime that
+//! waits.
+//!
+//! Each thread has one, made on first use, and held by every object that is registered with it. It
+//! knows wakers, not tasks.
+//!
+//! # Locks
+//!
+//! A source's lock comes first, then at most one selector's. `turn` clones the sources out under
+//! the selector's lock and releases it before it locks any of them. The timers' lock is never held
+//! together with another. No foreign code (waking, cloning or dropping a waker) runs under any of
+//! them.
+
+mod alarm;
+mod source;
+mod timers;
+
+use std::cell::{Cell, RefCell};
+use std::io::{self, Write};
+use std::mem::ManuallyDrop;
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
+
+pub(crate) use alarm::Alarm;
+pub(crate) use source::{Direction, Source, Waiter};
+use timers::Timers;
+
+use crate::panics::wake_all;
+use crate::selector::{Events, Poller, RawEvents, Selector};
+use crate::sys::event_fd::EventFd;
+
+/// How many events one wait may bring. More wait for the next turn.
+const EVENTS_PER_TURN: usize = 256;
+
+/// How many I/O operations a task may do in one poll before it must let the others run.
+const BUDGET: u32 = 128;
+
+/// One thread's reactor.
+pub(crate) struct Reactor {
+    /// Tells reactors apart in what waiters remember; unlike an address it is never used again.
+    id: u64,
+    poller: Poller,
+    selector: Mutex<Selector<Arc<Source>>>,
+    timers: Mutex<Timers>,
+    /// False only if there are no timers: then a turn need not lock them. Written by the thread of
+    /// the reactor alone.
+    timed: AtomicBool,
+    /// Registered edge-triggered and never read: every write is an edge of its own.
+    wakeup: EventFd,
+    /// True while the thread's outermost `block_on` runs.
+    driven: AtomicBool,
+    /// Set before a waiter from another thread relies on `driven`.
+    lends: AtomicBool,
+}
+
+thread_local! {
+    /// This thread's reactor. It has no destructor, so that it can be asked while other thread-locals are destroyed; `RELEASE` has one.
+    static CURRENT: ManuallyDrop<RefCell<Option<Arc<Reactor>>>> =
+        const { ManuallyDrop::new(RefCell::new(None)) };
+    static RELEASE: Release = const { Release };
+    static BUDGET_LEFT: Cell<u32> = const { Cell::new(BUDGET) };
+}
+
+/// Lets go of the thread's reactor when the thread ends.
+struct Release;
+
+impl Drop for Release {
+    fn drop(&mut self) {
+        let reactor = CURRENT.with(|current| current.take());
+        drop(reactor);
+    }
+}
+
+impl Reactor {
+    fn new() -> Result<Arc<Self>, Refused> {
+        static IDS: AtomicU64 = AtomicU64::new(0);
+        let mut selector = Selector::new().map_err(Refused::by("epoll_create1"))?;
+        let wakeup = EventFd::new().map_err(Refused::by("eventfd"))?;
+        let own = Arc::new(Source::new(&wakeup));
+        selector
+            .register_handle(&wakeup, Events::READ | Events::EDGE, own)
+            .map_err(Refused::by("epoll_ctl"))?;
+        Ok(Arc::new(Reactor {
+            id: IDS.fetch_add(1, Ordering::Relaxed),
+            poller: selector.poller(),
+            selector: Mutex::new(selector),
+            timers: Mutex::new(Timers::new()),
+            timed: AtomicBool::new(false),
+            wakeup,
+            driven: AtomicBool::new(false),
+            lends: AtomicBool::new(false),
+        }))
+    }
+
+    /// Does something with the reactor of this thread, which is made now if it is the first time.
+    /// It must not run foreign code.
+    ///
+    /// Fails when the kernel refuses a descriptor, and when the thread is ending and nothing could
+    /// drive the reactor any more.
+    #[inline]
+    fn with_current<R>(f: impl FnOnce(&Arc<Reactor>) -> R) -> io::Result<R> {
+        CURRENT.with(|current| {
+            if let Some(reactor) = &*current.borrow() {
+                return Ok(f(reactor));
+            }
+            if thread_is_ending() {
+                return Err(io::Error::other(
+                    "the thread is ending: nothing will wait for its objects any more",
+                ));
+            }
+            let reactor = Self::install().map_err(|refused| refused.error)?;
+            Ok(f(&reactor))
+        })
+    }
+
+    fn install() -> Result<Arc<Self>, Refused> {
+        let reactor = Self::new()?;
+        let former = CURRENT.with(|current| current.replace(Some(Arc::clone(&reactor))));
+        drop(former);
+        Ok(reactor)
+    }
+
+    #[inline]
+    fn is_current(self: &Arc<Self>) -> bool {
+        CURRENT.with(|current| current.borrow().as_ref().is_some_and(|it| Arc::ptr_eq(it, self)))
+    }
+
+    fn selector(&self) -> MutexGuard<'_, Selector<Arc<Source>>> {
+        self.selector.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn timers(&self) -> MutexGuard<'_, Timers> {
+        self.timers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a deadline; called on the thread of the reactor.
+    fn add_timer(&self, deadline: Instant, waker: Waker) -> usize {
+        self.timed.store(true, Ordering::Relaxed);
+        self.timers().insert(deadline, waker)
+    }
+
+    /// Ends the wait that goes on, or the next one.
+    pub(crate) fn wake_up(&self) {
+        // An eventfd that is neither full nor closed takes every write, and this one lives as long
+        // as we do.
+        let _ = self.wakeup.wake();
+    }
+
+    /// Waits until something is ready, a deadline has come or `limit` has passed, and gathers the
+    /// wakers of what is. Wakes nothing.
+    fn turn(&self, limit: Option<Duration>, turn: &mut Turn) -> io::Result<()> {
+        // Only this thread adds deadlines, so none can come while it waits.
+        let timed = self.timed.load(Ordering::Relaxed);
+        let timeout = if timed { self.timers().bound(limit) } else { limit };
+        self.poller.wait(timeout, &mut turn.events)?;
+        let ready = &mut turn.ready;
+        self.selector().take_each(&mut turn.events, |events, source| {
+            ready.push((Arc::clone(source), events));
+        });
+        for (source, events) in &turn.ready {
+            source.collect(*events, &mut turn.woken);
+        }
+        turn.ready.clear();
+        if timed {
+            let mut timers = self.timers();
+            timers.take_due(&mut turn.woken);
+            self.timed.store(!timers.is_empty(), Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    fn register(&self, source: &Arc<Source>) -> io::Result<()> {
+        if !self.poller.is_ours() {
+            return Err(io::Error::other(
+                "the process has forked: only a `block_on` in the child can wait here",
+            ));
+        }
+        let events = Events::READ | Events::WRITE | Events::PRIORITY | Events::EDGE;
+        self.selector().register_number(source.fd(), events, Arc::clone(source))
+    }
+
+    fn unregister(&self, fd: RawFd) {
+        if !self.poller.is_ours() {
+            // A forked child: the selector's lock may have been held at the fork, and would be for
+            // ever.
+            return;
+        }
+        let source = self.selector().unregister(fd);
+        // Dropped after the lock. An error means that the descriptor was closed behind our back:
+        // there is nothing left to undo.
+        drop(source);
+    }
+
+    /// Takes the word of a waiter from another thread that this reactor will wake it: true while it
+    /// is driven.
+    fn lend(&self) -> bool {
+        // In this order, and the other way round in `end_drive`: either the waiter is told no, or
+        // it is found.
+        self.lends.store(true, Ordering::SeqCst);
+        self.is_driven()
+    }
+
+    fn is_driven(&self) -> bool {
+        self.driven.load(Ordering::SeqCst)
+    }
+
+    /// Says that nobody waits here any more, and gives the waiters from other threads, to be sent
+    /// home: polled again, they take their object with them.
+    fn end_drive(&self) -> Vec<Waker> {
+        self.driven.store(false, Ordering::SeqCst);
+        let mut strangers = Vec::new();
+        if self.lends.swap(false, Ordering::SeqCst) {
+            let sources: Vec<_> = self.selector().values().map(Arc::clone).collect();
+            for source in sources {
+                source.collect_foreign(self.id, &mut strangers);
+            }
+        }
+        strangers
+    }
+}
+
+impl std::fmt::Debug for Reactor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Reactor").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// Why a reactor could not be made: which call was refused, and what the kernel said.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    call: &'static str,
+    error: io::Error,
+}
+
+impl Refused {
+    fn by(call: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |error| Refused { call, error }
+    }
+}
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.call, self.error)
+    }
+}
+
+/// The buffers of [`Driving::turn`], kept from turn to turn. They take no memory before the first.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    events: RawEvents,
+    ready: Vec<(Arc<Source>, Events)>,
+    woken: Vec<Waker>,
+}
+
+impl Turn {
+    pub(crate) fn new() -> Self {
+        Turn {
+            events: RawEvents::with_capacity(EVENTS_PER_TURN),
+            ready: Vec::new(),
+            woken: Vec::new(),
+        }
+    }
+
+    /// What the last turn found, to be woken now that no lock is held.
+    pub(crate) fn woken(&mut self) -> impl Iterator<Item = Waker> + '_ {
+        self.woken.drain(..)
+    }
+}
+
+/// The right to wait on this thread's reactor, from `drive` until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Driving {
+    reactor: Arc<Reactor>,
+    outermost: bool,
+}
+
+/// Begins to drive this thread's reactor. An inner call drives the same one.
+pub(crate) fn drive() -> Result<Driving, Refused> {
+    let known = CURRENT.with(|current| current.borrow().clone());
+    let reactor = match known.filter(|reactor| reactor.poller.is_ours()) {
+        Some(reactor) => reactor,
+        // The first time on this thread, or the one at hand is that of the process that forked this
+        // one.
+        None => Reactor::install()?,
+    };
+    let outermost = !reactor.driven.swap(true, Ordering::SeqCst);
+    Ok(Driving { reactor, outermost })
+}
+
+impl Driving {
+    pub(crate) fn reactor(&self) -> &Arc<Reactor> {
+        &self.reactor
+    }
+
+    pub(crate) fn turn(&self, limit: Option<Duration>, turn: &mut Turn) -> io::Result<()> {
+        self.reactor.turn(limit, turn)
+    }
+}
+
+impl Drop for Driving {
+    fn drop(&mut self) {
+        if self.outermost {
+            let strangers = self.reactor.end_drive();
+            if thread_is_ending() {
+                // Nobody comes after us who would let go of the reactor.
+                drop(Release);
+            }
+            wake_all(strangers);
+        }
+    }
+}
+
+fn thread_is_ending() -> bool {
+    RELEASE.try_with(|_| ()).is_err()
+}
+
+/// Gives the task that is polled next its full budget.
+pub(crate) fn refill_budget() {
+    BUDGET_LEFT.with(|left| left.set(BUDGET));
+}
+
+/// Takes one I/O operation from the task's budget. When that is used up, the task is woken and has
+/// to come back.
+pub(crate) fn spend_budget(cx: &mut Context<'_>) -> Poll<()> {
+    BUDGET_LEFT.with(|left| match left.get() {
+        0 => {
+            // Other executors do not refill the budget, so it is refilled here, where the task
+            // begins to let the others run.
+            left.set(BUDGET);
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        }
+        some => {
+            left.set(some - 1);
+            Poll::Ready(())
+        }
+    })
+}
+
+/// Tells, in a debug build and once, that a waiter was left on a thread where nothing waits.
+fn warn_if_not_driven(reactor: &Reactor) {
+    static WARNED: Once = Once::new();
+    if cfg!(debug_assertions) && !reactor.driven.load(Ordering::Relaxed) {
+        WARNED.call_once(|| {
+            let backtrace = std::backtrace::Backtrace::force_capture();
+            // Not `eprintln!`, which panics where stderr takes nothing; a warning that nobody can read is none.
+            _ = writeln!(
+                io::stderr(),
+                "selio: a future of selio was polled on a thread that has no `selio::block_on` running; \
+                 nothing will wake it until one runs here. It was polled from:\n{backtrace}"
+            );
+        });
+    }
+}

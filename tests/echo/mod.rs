@@ -1,0 +1,141 @@
+//! The example `tcp_echo` as a server under test, and clients for it that know nothing of selio.
+#![allow(dead_code, reason = "each test file uses a part of it")]
+#![allow(unreachable_pub, reason = "the file is a module of several tests")]
+
+use std::env;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+/// Longer than anything takes that does not hang, and shorter than the watchdog.
+pub const PATIENCE: Duration = Duration::from_secs(8);
+
+/// The example's program, which `cargo test` has built beside this one.
+pub fn program() -> PathBuf {
+    let own = env::current_exe().expect("the test binary has a path");
+    let profile = own.ancestors().nth(2).expect("target/PROFILE/deps/TEST");
+    let program = profile.join("examples/tcp_echo");
+    assert!(
+        program.exists(),
+        "{} is missing: run `cargo test`, or `cargo build --example tcp_echo` in the same profile",
+        program.display()
+    );
+    program
+}
+
+/// A running `tcp_echo`; it ends with this value.
+#[derive(Debug)]
+pub struct Server {
+    child: Child,
+    pub address: SocketAddr,
+}
+
+impl Server {
+    pub fn start() -> Self {
+        Self::start_as(Command::new(program()))
+    }
+
+    /// A server that may have so many open files, and cannot raise that.
+    pub fn with_descriptors(limit: u32) -> Self {
+        let mut shell = Command::new("sh");
+        let script = format!("ulimit -n {limit} && exec \"$0\"");
+        shell.arg("-c").arg(script).arg(program());
+        shell.stderr(Stdio::null());
+        Self::start_as(shell)
+    }
+
+    fn start_as(mut command: Command) -> Self {
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut child = command.spawn().expect("the example can be started");
+        let mut line = String::new();
+        let stdout = child.stdout.take().expect("it was piped");
+        BufReader::new(stdout).read_line(&mut line).unwrap();
+        let address = line.trim().strip_prefix("listening on ");
+        let address = address.expect("the first line tells the address");
+        let address = address.parse().expect("an address");
+        Self { child, address }
+    }
+
+    pub fn pid(&self) -> i32 {
+        self.child.id() as i32
+    }
+
+    /// A connection that gives up with an error where a hang would be.
+    #[track_caller]
+    pub fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(self.address).expect("the server listens");
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        stream
+    }
+
+    /// Asserts that a new client is served.
+    #[track_caller]
+    pub fn assert_serves(&self) {
+        ask(&mut self.connect(), b"still there?");
+    }
+
+    #[track_caller]
+    pub fn assert_alive(&mut self) {
+        let ended = self.child.try_wait().expect("the child is ours");
+        assert_eq!(ended, None, "the server has ended");
+    }
+
+    /// The state of the server's only thread, as `ps` shows it: `S` while it waits in the kernel.
+    pub fn state(&self) -> char {
+        self.stat()[0].chars().next().expect("a letter")
+    }
+
+    /// The CPU time so far, user and system, in ticks of 10 ms.
+    pub fn ticks(&self) -> u64 {
+        let stat = self.stat();
+        let field = |number: usize| stat[number - 3].parse::<u64>().expect("a number");
+        field(14) + field(15)
+    }
+
+    /// The fields of /proc/PID/stat from the third on: the name before them may hold anything.
+    fn stat(&self) -> Vec<String> {
+        let path = format!("/proc/{}/stat", self.pid());
+        let stat = fs::read_to_string(path).expect("the server lives");
+        let (_, fields) = stat.rsplit_once(')').expect("a name in brackets");
+        fields.split_whitespace().map(String::from).collect()
+    }
+
+    /// The number of the server's threads.
+    pub fn threads(&self) -> usize {
+        let tasks = fs::read_dir(format!("/proc/{}/task", self.pid()));
+        tasks.expect("the server lives").count()
+    }
+
+    /// The number of the server's open descriptors.
+    pub fn descriptors(&self) -> usize {
+        let fds = fs::read_dir(format!("/proc/{}/fd", self.pid()));
+        fds.expect("the server lives").count()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Sends a message and asserts that it comes back.
+#[track_caller]
+pub fn ask(stream: &mut TcpStream, message: &[u8]) {
+    stream.write_all(message).expect("the server reads");
+    hear(stream, message);
+}
+
+/// Asserts what comes next.
+#[track_caller]
+pub fn hear(stream: &mut TcpStream, message: &[u8]) {
+    let mut answer = vec![0; message.len()];
+    stream.read_exact(&mut answer).expect("the server answers in time");
+    assert_eq!(answer, message, "the answer is what was sent");
+}
