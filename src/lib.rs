@@ -62,6 +62,7 @@ mod executor;
 mod future;
 pub mod time;
 pub mod io;
+pub mod event;
 pub mod net;
 
 pub use executor::{JoinError, JoinHandle, block_on, spawn};

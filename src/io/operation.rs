@@ -22,17 +22,28 @@ impl<T> Async<T> {
         Operation { object: self, waiter: self.waiter(direction), at_once, op, short }
     }
 
+    /// An operation for the callers of poll functions: the task of the last call is woken.
+    pub(crate) fn poll_with<R>(
+        &self,
+        direction: Direction,
+        cx: &mut Context<'_>,
+        op: impl FnMut(&T) -> io::Result<R>,
+    ) -> Poll<io::Result<R>> {
+        let wait = |cx: &mut Context<'_>| self.source().poll_wait(direction, cx);
+        self.poll_op(direction, cx, wait, op, |_| false)
+    }
+
     /// Try, wait, try again. `short` tells whether a result is less than was asked for; see
     /// [`Source::trusts_short`].
     #[inline]
     pub(crate) fn poll_op<R>(
         &self,
-        waiter: &mut Waiter<'_>,
+        direction: Direction,
         cx: &mut Context<'_>,
+        mut wait: impl FnMut(&mut Context<'_>) -> Poll<io::Result<()>>,
         mut op: impl FnMut(&T) -> io::Result<R>,
         short: impl Fn(&R) -> bool,
     ) -> Poll<io::Result<R>> {
-        let direction = waiter.direction();
         loop {
             if let Some(edges) = self.source().worth_a_try(direction) {
                 ready!(reactor::spend_budget(cx));
@@ -49,7 +60,7 @@ impl<T> Async<T> {
                     }
                 }
             }
-            ready!(waiter.poll_wait(cx))?;
+            ready!(wait(cx))?;
         }
     }
 }
@@ -82,7 +93,8 @@ where
                 done => return Poll::Ready(done),
             }
         }
-        this.object.poll_op(&mut this.waiter, cx, &mut this.op, &this.short)
+        let (direction, waiter) = (this.waiter.direction(), &mut this.waiter);
+        this.object.poll_op(direction, cx, |cx| waiter.poll_wait(cx), &mut this.op, &this.short)
     }
 }
 

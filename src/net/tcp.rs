@@ -165,9 +165,14 @@ impl<'a> Accepting<'a> {
         Accepting { listener, waiter: listener.waiter(Direction::Read), pause: None }
     }
 
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
+        let wait = |cx: &mut Context<'_>| self.waiter.poll_wait(cx);
+        self.listener.poll_op(Direction::Read, cx, wait, accept, |_| false)
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
         if self.pause.is_none() {
-            match ready!(self.listener.poll_op(&mut self.waiter, cx, accept, |_| false)) {
+            match ready!(self.poll_accept(cx)) {
                 Err(error) if tcp::is_exhausted(&error) => {
                     self.pause = Some((Timer::after(PAUSE), error));
                 }

@@ -69,7 +69,7 @@ impl SelectEvent {
     }
 
     /// Takes the count; `None` if another selector was first.
-    pub(super) fn take(&self) -> io::Result<Option<u64>> {
+    pub(crate) fn take(&self) -> io::Result<Option<u64>> {
         self.0.read()
     }
 }
