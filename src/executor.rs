@@ -1,5 +1,6 @@
 //! The executor: `block_on`, `spawn`, and the one loop of the crate.
 
+mod handle;
 mod join;
 mod scheduler;
 
@@ -10,7 +11,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use join::{JoinCell, Joined};
+pub use handle::Handle;
+use join::{JoinCell, Joined, Whose};
 pub use join::{JoinError, JoinHandle};
 use scheduler::{Runnable, Scheduler, Task};
 
@@ -116,10 +118,33 @@ where
     if scheduler.is_closing() {
         drop(future);
         cell.refuse();
-        return JoinHandle::new(None, cell);
+        return JoinHandle::new(Whose::Nobody, cell);
     }
     let task = scheduler.insert(Box::pin(Joined::new(future, Arc::clone(&cell))));
-    JoinHandle::new(Some(task), cell)
+    JoinHandle::new(Whose::Task(task), cell)
+}
+
+/// Makes a [`Handle`] by which other threads spawn tasks on this thread's innermost [`block_on`].
+///
+/// While a `block_on` drops its left-over tasks, it takes none in, from a handle neither.
+///
+/// # Panics
+///
+/// Outside of `block_on`: there is no executor on this thread to spawn on.
+///
+/// # Examples
+///
+/// See [`Handle`].
+#[track_caller]
+#[must_use]
+pub fn handle() -> Handle {
+    assert!(
+        Scheduler::current().is_some(),
+        "`selio::handle` was called outside of `selio::block_on`: call it from a future that `block_on` runs"
+    );
+    let (handle, doorman) = handle::open();
+    drop(spawn(doorman));
+    handle
 }
 
 /// One running `block_on`.

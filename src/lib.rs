@@ -65,7 +65,7 @@ pub mod io;
 pub mod event;
 pub mod net;
 
-pub use executor::{JoinError, JoinHandle, block_on, spawn};
+pub use executor::{Handle, JoinError, JoinHandle, block_on, handle, spawn};
 pub use future::{join, race, yield_now};
 pub use io::Async;
 pub use time::Timer;

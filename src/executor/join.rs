@@ -7,8 +7,8 @@ use std::future::Future;
 use std::mem;
 use std::panic::{self, AssertUnwindSafe};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering, fence};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
 use pin_project_lite::pin_project;
@@ -42,15 +42,14 @@ use crate::panics::{FirstPanic, Payload};
 /// });
 /// ```
 pub struct JoinHandle<T> {
-    /// `None` for a task that was never taken in, since its executor was ending.
-    task: Option<Arc<Task>>,
+    task: Whose,
     cell: Arc<JoinCell<T>>,
     /// Whether it was polled and left a waker: then the next poll most likely finds a result.
     waiting: bool,
 }
 
 impl<T> JoinHandle<T> {
-    pub(super) fn new(task: Option<Arc<Task>>, cell: Arc<JoinCell<T>>) -> Self {
+    pub(super) fn new(task: Whose, cell: Arc<JoinCell<T>>) -> Self {
         JoinHandle { task, cell, waiting: false }
     }
 
@@ -71,8 +70,15 @@ impl<T> JoinHandle<T> {
     /// ```
     pub fn abort(&self) {
         self.cell.aborted.store(true, Ordering::Release);
-        if let Some(task) = &self.task {
-            task.wake_by_ref();
+        match &self.task {
+            Whose::Task(task) => task.wake_by_ref(),
+            Whose::Ordered(task) => {
+                fence(Ordering::SeqCst);
+                if let Some(task) = task.get() {
+                    task.wake_by_ref();
+                }
+            }
+            Whose::Nobody => {}
         }
     }
 
@@ -128,6 +134,15 @@ impl<T> fmt::Debug for JoinHandle<T> {
     }
 }
 
+/// The task that a handle is for.
+pub(super) enum Whose {
+    Task(Arc<Task>),
+    /// Ordered by another thread, and there once it has been spawned.
+    Ordered(Arc<OnceLock<Arc<Task>>>),
+    /// Never taken in, since its executor was ending.
+    Nobody,
+}
+
 /// Says why a task has no output: it panicked, or it was aborted.
 ///
 /// A task is aborted by [`JoinHandle::abort`], and by the end of the `block_on` it ran in.
@@ -148,11 +163,11 @@ pub struct JoinError {
 }
 
 impl JoinError {
-    fn aborted() -> Self {
+    pub(super) fn aborted() -> Self {
         JoinError { panic: None }
     }
 
-    fn panicked(payload: Payload) -> Self {
+    pub(super) fn panicked(payload: Payload) -> Self {
         JoinError { panic: Some(Mutex::new(payload)) }
     }
 
@@ -227,7 +242,7 @@ impl<T> JoinCell<T> {
     }
 
     /// Keeps the result and gives back the waker of whoever awaits it.
-    fn finish(&self, result: Result<T, JoinError>) -> Option<Waker> {
+    pub(super) fn finish(&self, result: Result<T, JoinError>) -> Option<Waker> {
         match mem::replace(&mut *self.lock(), State::Finished(result)) {
             State::Running(waker) => waker,
             State::Finished(_) | State::Taken => unreachable!("a task finishes once"),

@@ -1,0 +1,221 @@
+//! Spawning from other threads.
+//!
+//! Each handle has a task of its own on the executor, the doorman: it takes orders from an inbox that
+//! other threads may put them in, and spawns what they order. So the scheduler knows nothing of handles,
+//! and the inbox is closed when the doorman is dropped with the other left-over tasks.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::future::Future;
+use std::panic::{self, AssertUnwindSafe};
+use std::pin::Pin;
+use std::sync::atomic::{Ordering, fence};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+use super::join::{JoinCell, JoinError, JoinHandle, Joined, Whose};
+use super::scheduler::{Scheduler, Task};
+use crate::panics::{FirstPanic, Payload};
+
+/// Spawns tasks on the [`block_on`](crate::block_on) it was made in, from any thread.
+///
+/// It may be cloned, sent, shared, and kept longer than that `block_on` runs.
+///
+/// # Examples
+///
+/// ```
+/// use std::rc::Rc;
+///
+/// let sum = selio::block_on(async {
+///     let handle = selio::handle();
+///     let worker = std::thread::spawn(move || {
+///         // The closure is sent to the loop's thread; what it makes there need not be `Send`.
+///         let task = handle.spawn(|| {
+///             let local = Rc::new(40);
+///             async move { *local + 2 }
+///         });
+///         selio::block_on(task)
+///     });
+///     while !worker.is_finished() {
+///         selio::yield_now().await;
+///     }
+///     worker.join().unwrap()
+/// });
+/// assert_eq!(sum.unwrap(), 42);
+/// ```
+#[derive(Clone)]
+pub struct Handle {
+    door: Arc<Door>,
+}
+
+impl Handle {
+    /// Has the executor's thread run a closure and spawn the future that it returns.
+    ///
+    /// The closure is run when its turn comes; a panic in it is told like one of the task. The task is
+    /// like any that [`spawn`](crate::spawn) started there: the returned handle may be awaited on any
+    /// thread, and dropping it detaches the task.
+    ///
+    /// # Errors
+    ///
+    /// The returned handle gives a [`JoinError`] that says [`is_aborted`](JoinError::is_aborted) if that
+    /// `block_on` has ended, or ends before the task does. The closure has not been run, or the task
+    /// was dropped.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let handle = selio::block_on(async { selio::handle() });
+    /// let late = handle.spawn(|| async {});
+    /// assert!(selio::block_on(late).unwrap_err().is_aborted());
+    /// ```
+    pub fn spawn<M, F>(&self, make: M) -> JoinHandle<F::Output>
+    where
+        M: FnOnce() -> F + Send + 'static,
+        F: Future + 'static,
+        F::Output: Send + 'static,
+    {
+        let (cell, task) = (JoinCell::new(), Arc::new(OnceLock::new()));
+        let order = Order { make: Some(make), cell: Arc::clone(&cell), task: Arc::clone(&task) };
+        self.door.0.put(Box::new(move |scheduler| order.carry_out(scheduler)));
+        JoinHandle::new(Whose::Ordered(task), cell)
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handle").field("is_open", &self.door.0.lock().is_some()).finish()
+    }
+}
+
+/// Makes a handle, and the future of its doorman, which has to be spawned.
+pub(super) fn open() -> (Handle, impl Future<Output = ()>) {
+    let inbox = Arc::new(Inbox(Mutex::new(Some(Orders::default()))));
+    let handle = Handle { door: Arc::new(Door(Arc::clone(&inbox))) };
+    (handle, Doorman(inbox))
+}
+
+/// What is done on the executor's thread for somebody else. Dropped without being done, it says so.
+type Job = Box<dyn FnOnce(&Scheduler) + Send>;
+
+/// Where other threads leave orders; `None` once nobody takes them any more.
+struct Inbox(Mutex<Option<Orders>>);
+
+#[derive(Default)]
+struct Orders {
+    jobs: VecDeque<Job>,
+    doorman: Option<Waker>,
+    /// The last handle is gone: what is left is done, and no more comes.
+    last: bool,
+}
+
+impl Inbox {
+    fn lock(&self) -> MutexGuard<'_, Option<Orders>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the orders and wakes the doorman, unless the inbox is closed.
+    fn change(&self, change: impl FnOnce(&mut Orders)) {
+        let doorman = self.lock().as_mut().and_then(|orders| {
+            change(orders);
+            orders.doorman.take()
+        });
+        doorman.into_iter().for_each(Waker::wake);
+    }
+
+    fn put(&self, job: Job) {
+        let mut job = Some(job);
+        self.change(|orders| orders.jobs.extend(job.take()));
+        // Refused, it is dropped here, where no lock is held.
+        drop(job);
+    }
+}
+
+/// What all clones of a handle share: when the last goes, the doorman may go too.
+struct Door(Arc<Inbox>);
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        self.0.change(|orders| orders.last = true);
+    }
+}
+
+struct Doorman(Arc<Inbox>);
+
+impl Future for Doorman {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let waker = cx.waker().clone();
+        let (jobs, last) = match &mut *self.0.lock() {
+            Some(orders) => {
+                orders.doorman = Some(waker);
+                (std::mem::take(&mut orders.jobs), orders.last)
+            }
+            None => return Poll::Ready(()),
+        };
+        // No job is taken in once the executor drops its tasks, but then nobody polls this either.
+        if let Some(scheduler) = Scheduler::current() {
+            let mut panics = FirstPanic::default();
+            jobs.into_iter().for_each(|job| panics.note(|| job(&scheduler)));
+            // Somebody's waker, of an order that could not be carried out; the door stays open.
+            panics.forget();
+        }
+        if last { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+impl Drop for Doorman {
+    /// Closes the inbox. What is left in it is dropped without the lock.
+    fn drop(&mut self) {
+        let orders = self.0.lock().take();
+        drop(orders);
+    }
+}
+
+/// One order: a closure that makes the future, and where its output goes.
+struct Order<M, T> {
+    /// Present until the order is carried out.
+    make: Option<M>,
+    cell: Arc<JoinCell<T>>,
+    task: Arc<OnceLock<Arc<Task>>>,
+}
+
+impl<M, F> Order<M, F::Output>
+where
+    M: FnOnce() -> F,
+    F: Future + 'static,
+    F::Output: 'static,
+{
+    fn carry_out(mut self, scheduler: &Scheduler) {
+        let Some(make) = self.make.take() else { return };
+        match panic::catch_unwind(AssertUnwindSafe(make)) {
+            Ok(future) => {
+                let joined = Joined::new(future, Arc::clone(&self.cell));
+                _ = self.task.set(scheduler.insert(Box::pin(joined)));
+                // Against `abort`: either it finds the task and wakes it, or the first poll, which is
+                // to come, finds what it has set.
+                fence(Ordering::SeqCst);
+            }
+            Err(payload) => self.fail(JoinError::panicked(payload)),
+        }
+    }
+}
+
+impl<M, T> Order<M, T> {
+    fn fail(&self, error: JoinError) {
+        self.cell.finish(Err(error)).into_iter().for_each(Waker::wake);
+    }
+}
+
+impl<M, T> Drop for Order<M, T> {
+    fn drop(&mut self) {
+        if let Some(make) = self.make.take() {
+            // Foreign code: its panic must not keep the handle from being told.
+            let dropped: Result<(), Payload> = panic::catch_unwind(AssertUnwindSafe(|| drop(make)));
+            self.fail(JoinError::aborted());
+            if let Err(payload) = dropped {
+                panic::resume_unwind(payload);
+            }
+        }
+    }
+}
