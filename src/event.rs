@@ -1,4 +1,5 @@
-//! Events that the program triggers itself: from another thread, from a task, from a signal handler.
+//! Events that the program triggers itself: from another thread, from a task, from a signal
+//! handler.
 
 use std::future::poll_fn;
 use std::io;
@@ -18,8 +19,8 @@ use crate::selector::SelectEvent;
 /// [`Trigger`]s are dropped, for the event can always make another.
 ///
 /// An `Event` may be made and used like any [`Async`]: before and between calls of
-/// [`block_on`](crate::block_on), on any thread, by several tasks at once. Each trigger reaches one of
-/// those who wait.
+/// [`block_on`](crate::block_on), on any thread, by several tasks at once. Each trigger reaches one
+/// of those who wait.
 ///
 /// # Examples
 ///
@@ -55,7 +56,8 @@ impl Event {
         Ok(Event { event: Async::new_nonblocking(SelectEvent::new()?) })
     }
 
-    /// Makes a trigger for this event. It may be cloned, sent to other threads, and outlive the event.
+    /// Makes a trigger for this event. It may be cloned, sent to other threads, and outlive the
+    /// event.
     ///
     /// # Examples
     ///
@@ -135,9 +137,10 @@ pub struct Trigger(SelectEvent);
 impl Trigger {
     /// Triggers the event, which wakes one of those who wait for it.
     ///
-    /// This is one `write(2)` that never blocks, takes no lock and allocates nothing, so a signal handler
-    /// may call it (signal-safety(7)), if it saves and restores `errno`. It is no use to wake a
-    /// [`Waker`](std::task::Waker) there, which may take locks: trigger an event instead.
+    /// This is one `write(2)` that never blocks, takes no lock and allocates nothing, so a signal
+    /// handler may call it (signal-safety(7)), if it saves and restores `errno`. It is no use
+    /// to wake a [`Waker`](std::task::Waker) there, which may take locks: trigger an event
+    /// instead.
     ///
     /// # Errors
     ///

@@ -12,6 +12,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 pub use handle::Handle;
+pub(crate) use join::{Completion, completion};
 use join::{JoinCell, Joined, Whose};
 pub use join::{JoinError, JoinHandle};
 use scheduler::{Runnable, Scheduler, Task};

@@ -41,7 +41,8 @@
 //!
 //! # What holds everywhere
 //!
-//! - There is no hidden thread: everything happens in the thread that calls [`block_on`].
+//! - There is no hidden thread: everything happens in the thread that calls [`block_on`]. Only
+//!   [`unblock`] has threads, once it is called.
 //! - Spawned futures may be `!Send`. The objects of this crate are `Send + Sync`; they work before
 //!   `block_on`, between two, in a nested one, and on another thread than the one they were made
 //!   on.
@@ -60,6 +61,7 @@ pub mod selector;
 mod reactor;
 mod executor;
 mod future;
+mod unblock;
 pub mod time;
 pub mod io;
 pub mod event;
@@ -69,3 +71,4 @@ pub use executor::{Handle, JoinError, JoinHandle, block_on, handle, spawn};
 pub use future::{join, race, yield_now};
 pub use io::Async;
 pub use time::Timer;
+pub use unblock::{Unblock, unblock};

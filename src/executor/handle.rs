@@ -1,8 +1,8 @@
 //! Spawning from other threads.
 //!
-//! Each handle has a task of its own on the executor, the doorman: it takes orders from an inbox that
-//! other threads may put them in, and spawns what they order. So the scheduler knows nothing of handles,
-//! and the inbox is closed when the doorman is dropped with the other left-over tasks.
+//! Each handle has a task of its own on the executor, the doorman: it takes orders from an inbox
+//! that other threads may put them in, and spawns what they order. So the scheduler knows nothing
+//! of handles, and the inbox is closed when the doorman is dropped with the other left-over tasks.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -51,15 +51,15 @@ pub struct Handle {
 impl Handle {
     /// Has the executor's thread run a closure and spawn the future that it returns.
     ///
-    /// The closure is run when its turn comes; a panic in it is told like one of the task. The task is
-    /// like any that [`spawn`](crate::spawn) started there: the returned handle may be awaited on any
-    /// thread, and dropping it detaches the task.
+    /// The closure is run when its turn comes; a panic in it is told like one of the task. The task
+    /// is like any that [`spawn`](crate::spawn) started there: the returned handle may be
+    /// awaited on any thread, and dropping it detaches the task.
     ///
     /// # Errors
     ///
-    /// The returned handle gives a [`JoinError`] that says [`is_aborted`](JoinError::is_aborted) if that
-    /// `block_on` has ended, or ends before the task does. The closure has not been run, or the task
-    /// was dropped.
+    /// The returned handle gives a [`JoinError`] that says [`is_aborted`](JoinError::is_aborted) if
+    /// that `block_on` has ended, or ends before the task does. The closure has not been run,
+    /// or the task was dropped.
     ///
     /// # Examples
     ///
@@ -192,8 +192,8 @@ where
             Ok(future) => {
                 let joined = Joined::new(future, Arc::clone(&self.cell));
                 _ = self.task.set(scheduler.insert(Box::pin(joined)));
-                // Against `abort`: either it finds the task and wakes it, or the first poll, which is
-                // to come, finds what it has set.
+                // Against `abort`: either it finds the task and wakes it, or the first poll, which
+                // is to come, finds what it has set.
                 fence(Ordering::SeqCst);
             }
             Err(payload) => self.fail(JoinError::panicked(payload)),

@@ -249,9 +249,12 @@ impl<T> JoinCell<T> {
         }
     }
 
-    /// Marks a task that was never taken in.
+    /// Marks a task that was never taken in, or will never be done; not one that is finished.
     pub(super) fn refuse(&self) {
-        self.finish(Err(JoinError::aborted()));
+        let running = matches!(*self.lock(), State::Running(_));
+        if running {
+            self.finish(Err(JoinError::aborted())).into_iter().for_each(Waker::wake);
+        }
     }
 
     fn poll(&self, waker: &Waker) -> Poll<Result<T, JoinError>> {
@@ -292,6 +295,29 @@ impl<T> JoinCell<T> {
         drop(state);
         drop(former);
         Poll::Pending
+    }
+}
+
+/// The other end of a handle whose work is done elsewhere. Dropped, it says that it was aborted.
+pub(crate) struct Completion<T>(Arc<JoinCell<T>>);
+
+/// A handle for work that is no task, and the means to complete it.
+pub(crate) fn completion<T>() -> (Completion<T>, JoinHandle<T>) {
+    let cell = JoinCell::new();
+    (Completion(Arc::clone(&cell)), JoinHandle::new(Whose::Nobody, cell))
+}
+
+impl<T> Completion<T> {
+    /// Keeps the output, or the panic, and wakes who awaits it.
+    pub(crate) fn complete(self, result: Result<T, Payload>) {
+        let waker = self.0.finish(result.map_err(JoinError::panicked));
+        waker.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl<T> Drop for Completion<T> {
+    fn drop(&mut self) {
+        self.0.refuse();
     }
 }
 
