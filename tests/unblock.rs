@@ -33,7 +33,7 @@ fn no_thread_before_the_first_use() {
     block_on(async { spawn(sleep(Duration::from_millis(1))).await.unwrap() });
     assert_eq!(kit::threads(), 1);
     assert_eq!(block_on(unblock(|| 6 * 7)), 42);
-    assert_eq!(kit::threads(), 2);
+    assert!(kit::threads() <= 2, "one for one piece of work");
     // The idle one serves again. It may be a moment before it is idle.
     for _ in 0..200 {
         assert_eq!(block_on(unblock(|| 6 * 7)), 42);
