@@ -135,7 +135,7 @@ impl Stream for Event {
 pub struct Trigger(SelectEvent);
 
 impl Trigger {
-    /// Triggers the event, which wakes one of those who wait for it.
+    /// Triggers the event: one of those who wait for it is told.
     ///
     /// This is one `write(2)` that never blocks, takes no lock and allocates nothing, so a signal
     /// handler may call it (signal-safety(7)), if it saves and restores `errno`. It is no use

@@ -139,13 +139,12 @@ where
 #[track_caller]
 #[must_use]
 pub fn handle() -> Handle {
-    assert!(
-        Scheduler::current().is_some(),
-        "`selio::handle` was called outside of `selio::block_on`: call it from a future that `block_on` runs"
-    );
-    let (handle, doorman) = handle::open();
-    drop(spawn(doorman));
-    handle
+    let Some(scheduler) = Scheduler::current() else {
+        panic!(
+            "`selio::handle` was called outside of `selio::block_on`: call it from a future that `block_on` runs"
+        );
+    };
+    handle::open(&scheduler)
 }
 
 /// One running `block_on`.

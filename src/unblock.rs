@@ -34,9 +34,17 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Dropping the future detaches the work: it is done to its end, and what it returns is dropped
 /// there.
 ///
+/// Work must not wait for other work given to `unblock`: with all threads busy, that never ends.
+///
+/// The threads have the signal mask of the thread that caused them to be made, and pass it on to
+/// children that the work starts. A signal that is to be read by a descriptor has to be blocked
+/// before the first call, see [`register_signal`](crate::selector::Selector::register_signal).
+///
+/// A child that is forked while another thread is in `unblock` cannot use it.
+///
 /// It may be called and awaited anywhere, outside of [`block_on`](crate::block_on) too. If not a
-/// single thread can be made (`EAGAIN`, see `pthread_create(3)`), the calling thread does the work
-/// at once.
+/// single thread can be made (`EAGAIN`, see `pthread_create(3)`), the calling thread does what
+/// is queued.
 ///
 /// # Panics
 ///
@@ -161,6 +169,10 @@ fn run(job: Job) {
 fn next_job() -> Option<Job> {
     let mut pool = lock();
     loop {
+        if pool.process != fork::process_id() {
+            // A fork in the midst of the work: this is the only thread of the child, and no pool's.
+            return None;
+        }
         if let Some(job) = pool.jobs.pop_front() {
             return Some(job);
         }

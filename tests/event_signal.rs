@@ -25,8 +25,8 @@ extern "C" fn on_signal(_: libc::c_int) {
 
 fn install() {
     let handler: extern "C" fn(libc::c_int) = on_signal;
-    // SAFETY: the handler makes one system call and touches an atomic, which is allowed in one; none of
-    // the calls here is interrupted between its failure and a look at errno.
+    // SAFETY: the handler makes one system call and touches an atomic, which is allowed in one;
+    // none of the calls here is interrupted between its failure and a look at errno.
     let former = unsafe { libc::signal(libc::SIGALRM, handler as *const () as libc::sighandler_t) };
     assert_ne!(former, libc::SIG_ERR);
     let often = libc::timeval { tv_sec: 0, tv_usec: 100 };

@@ -173,3 +173,49 @@ fn handles_may_change_threads() {
     fn sendable<T: Send + Sync + Unpin + Clone + 'static>() {}
     sendable::<Handle>();
 }
+
+// H13
+#[test]
+fn an_order_from_a_left_over_destructor_is_refused_at_once() {
+    let _guard = watchdog(10);
+    let (sender, refused) = mpsc::channel();
+    block_on(async {
+        selio::spawn(async move {
+            let handle = handle();
+            let _at_the_end = futures::on_drop(move || {
+                let late = handle.spawn(|| async {});
+                sender.send(block_on(late).unwrap_err().is_aborted()).unwrap();
+            });
+            pending::<()>().await
+        });
+        selio::yield_now().await;
+    });
+    assert!(refused.recv().unwrap());
+}
+
+// H10
+#[test]
+fn left_over_orders_may_panic_when_they_are_dropped() {
+    let _guard = watchdog(10);
+    let tasks = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let theirs = Arc::clone(&tasks);
+    let ended = catch_unwind(move || {
+        block_on(async {
+            let handle = handle();
+            for _ in 0..3 {
+                let bomb = futures::on_drop(|| panic!("in a closure's destructor"));
+                let order = handle.spawn(move || {
+                    drop(bomb);
+                    async {}
+                });
+                theirs.lock().unwrap().push(order);
+            }
+        });
+    });
+    assert_eq!(futures::message(&*ended.unwrap_err()), "in a closure's destructor");
+    let tasks = std::mem::take(&mut *tasks.lock().unwrap());
+    assert_eq!(tasks.len(), 3);
+    for task in tasks {
+        assert!(block_on(task).unwrap_err().is_aborted());
+    }
+}

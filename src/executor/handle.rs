@@ -61,6 +61,10 @@ impl Handle {
     /// that `block_on` has ended, or ends before the task does. The closure has not been run,
     /// or the task was dropped.
     ///
+    /// # Panics
+    ///
+    /// If the order is refused and the destructor of the closure panics.
+    ///
     /// # Examples
     ///
     /// ```
@@ -87,11 +91,16 @@ impl fmt::Debug for Handle {
     }
 }
 
-/// Makes a handle, and the future of its doorman, which has to be spawned.
-pub(super) fn open() -> (Handle, impl Future<Output = ()>) {
+/// Makes a handle and has its doorman serve. An executor that is ending has none: the inbox is
+/// closed then.
+pub(super) fn open(scheduler: &Scheduler) -> Handle {
     let inbox = Arc::new(Inbox(Mutex::new(Some(Orders::default()))));
-    let handle = Handle { door: Arc::new(Door(Arc::clone(&inbox))) };
-    (handle, Doorman(inbox))
+    let doorman = Doorman(Arc::clone(&inbox));
+    if !scheduler.is_closing() {
+        // First to go, so that no order is taken in any more while the other tasks are dropped.
+        scheduler.insert_first_to_go(Box::pin(doorman));
+    }
+    Handle { door: Arc::new(Door(inbox)) }
 }
 
 /// What is done on the executor's thread for somebody else. Dropped without being done, it says so.
@@ -142,16 +151,17 @@ impl Drop for Door {
 struct Doorman(Arc<Inbox>);
 
 impl Future for Doorman {
-    type Output = ();
+    /// Nobody awaits the doorman.
+    type Output = Option<Waker>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Waker>> {
         let waker = cx.waker().clone();
         let (jobs, last) = match &mut *self.0.lock() {
             Some(orders) => {
                 orders.doorman = Some(waker);
                 (std::mem::take(&mut orders.jobs), orders.last)
             }
-            None => return Poll::Ready(()),
+            None => return Poll::Ready(None),
         };
         // No job is taken in once the executor drops its tasks, but then nobody polls this either.
         if let Some(scheduler) = Scheduler::current() {
@@ -160,15 +170,19 @@ impl Future for Doorman {
             // Somebody's waker, of an order that could not be carried out; the door stays open.
             panics.forget();
         }
-        if last { Poll::Ready(()) } else { Poll::Pending }
+        if last { Poll::Ready(None) } else { Poll::Pending }
     }
 }
 
 impl Drop for Doorman {
-    /// Closes the inbox. What is left in it is dropped without the lock.
+    /// Closes the inbox. What is left in it is dropped without the lock, one by one.
     fn drop(&mut self) {
         let orders = self.0.lock().take();
-        drop(orders);
+        let mut panics = FirstPanic::default();
+        for job in orders.map(|orders| orders.jobs).into_iter().flatten() {
+            panics.note(|| drop(job));
+        }
+        panics.resume();
     }
 }
 
@@ -187,6 +201,9 @@ where
     F::Output: 'static,
 {
     fn carry_out(mut self, scheduler: &Scheduler) {
+        if self.cell.is_aborted() {
+            return;
+        }
         let Some(make) = self.make.take() else { return };
         match panic::catch_unwind(AssertUnwindSafe(make)) {
             Ok(future) => {

@@ -241,6 +241,10 @@ impl<T> JoinCell<T> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(super) fn is_aborted(&self) -> bool {
+        self.aborted.load(Ordering::Acquire)
+    }
+
     /// Keeps the result and gives back the waker of whoever awaits it.
     pub(super) fn finish(&self, result: Result<T, JoinError>) -> Option<Waker> {
         match mem::replace(&mut *self.lock(), State::Finished(result)) {
@@ -358,7 +362,7 @@ impl<F: Future> Future for Joined<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Waker>> {
         let mut this = self.project();
-        let result = if this.cell.aborted.load(Ordering::Acquire) {
+        let result = if this.cell.is_aborted() {
             Err(JoinError::aborted())
         } else {
             let Some(future) = this.future.as_mut().as_pin_mut() else { return Poll::Ready(None) };

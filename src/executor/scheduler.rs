@@ -262,11 +262,20 @@ impl Scheduler {
 
     /// Takes a task in and queues it for its first poll.
     pub(super) fn insert(&self, future: TaskFuture) -> Arc<Task> {
+        let order = self.spawned.get() + 1;
+        self.spawned.set(order);
+        self.insert_as(order, future)
+    }
+
+    /// Takes a task in that is dropped before all others when the executor ends.
+    pub(super) fn insert_first_to_go(&self, future: TaskFuture) -> Arc<Task> {
+        self.insert_as(0, future)
+    }
+
+    fn insert_as(&self, order: u64, future: TaskFuture) -> Arc<Task> {
         let mut tasks = self.tasks.borrow_mut();
         let vacant = tasks.vacant_entry();
         let task = self.new_task(vacant.key());
-        let order = self.spawned.get();
-        self.spawned.set(order.wrapping_add(1));
         vacant.insert(Entry { future: Some(future), task: Arc::clone(&task), order });
         self.push(Runnable::Task(Arc::clone(&task)));
         task

@@ -175,7 +175,8 @@ impl<T> Selector<T> {
     /// only be changed by its own thread.
     ///
     /// A signal for the process arrives here only if no other thread leaves it unblocked: a program
-    /// with several threads registers it before it starts them, for they inherit the mask. So do
+    /// with several threads registers it before it starts them ([`unblock`](crate::unblock) starts
+    /// some), for they inherit the mask. So do
     /// children, which `std::process::Command` starts with the signal blocked. Each delivery
     /// reaches one reader; if another selector has the same signal, or takes `SIGCHLD` to watch
     /// children without pidfds, one of the two gets it. The
