@@ -12,13 +12,14 @@ use std::fmt;
 /// # Examples
 ///
 /// ```
+/// # use libc as c;
 /// use selio::selector::Selector;
 ///
 /// const SIGWINCH: i32 = 28;
 /// let mut selector = Selector::new()?;
 /// selector.register_signal(SIGWINCH, ())?;
 /// # // SAFETY: the signal is blocked in this thread, to which it is sent.
-/// # unsafe { libc::raise(SIGWINCH) };
+/// # unsafe { c::raise(SIGWINCH) };
 /// let key = selector.select(None)?[0];
 /// let info = key.signal_info().expect("the key is a signal's");
 /// assert_eq!(info.signo(), SIGWINCH);
