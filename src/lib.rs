@@ -55,6 +55,11 @@
 #[cfg(not(target_os = "linux"))]
 compile_error!("selio is built on epoll and needs Linux (target_os = \"linux\")");
 
+/// Holds the program in the README to compiling.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 mod sys;
 mod panics;
 pub mod selector;

@@ -57,7 +57,8 @@ pub(crate) struct Reactor {
 }
 
 thread_local! {
-    /// This thread's reactor. It has no destructor, so that it can be asked while other thread-locals are destroyed; `RELEASE` has one.
+    /// This thread's reactor. It has no destructor, so that it can be asked while other
+    /// thread-locals are destroyed; `RELEASE` has one.
     static CURRENT: ManuallyDrop<RefCell<Option<Arc<Reactor>>>> =
         const { ManuallyDrop::new(RefCell::new(None)) };
     static RELEASE: Release = const { Release };
@@ -346,7 +347,8 @@ fn warn_if_not_driven(reactor: &Reactor) {
     if cfg!(debug_assertions) && !reactor.driven.load(Ordering::Relaxed) {
         WARNED.call_once(|| {
             let backtrace = std::backtrace::Backtrace::force_capture();
-            // Not `eprintln!`, which panics where stderr takes nothing; a warning that nobody can read is none.
+            // Not `eprintln!`, which panics where stderr takes nothing; a warning that nobody can
+            // read is none.
             _ = writeln!(
                 io::stderr(),
                 "selio: a future of selio was polled on a thread that has no `selio::block_on` running; \

@@ -149,8 +149,8 @@ struct Entry {
     /// Taken out while it is polled, so that the task may spawn, wake and abort whom it likes.
     future: Option<TaskFuture>,
     task: Arc<Task>,
-    /// Counts the spawns: left-over tasks are dropped in the order of their creation, and slots
-    /// are used again.
+    /// Counts the spawns from one on: left-over tasks are dropped in the order of their creation,
+    /// and slots are used again. Zero goes before all.
     order: u64,
 }
 
@@ -166,8 +166,9 @@ pub(super) struct Scheduler {
 }
 
 thread_local! {
-    /// The innermost executor of this thread. Who sets it puts the former one back, so it needs no destructor; and without one it
-    /// can still be asked while the thread's other thread-locals are being destroyed.
+    /// The innermost executor of this thread. Who sets it puts the former one back, so it needs no
+    /// destructor; and without one it can still be asked while the thread's other thread-locals are
+    /// being destroyed.
     static INNERMOST: ManuallyDrop<RefCell<Option<Rc<Scheduler>>>> =
         const { ManuallyDrop::new(RefCell::new(None)) };
 }
