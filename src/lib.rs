@@ -70,6 +70,7 @@ mod unblock;
 pub mod time;
 pub mod io;
 pub mod event;
+pub mod signal;
 pub mod net;
 
 pub use executor::{Handle, JoinError, JoinHandle, block_on, handle, spawn};

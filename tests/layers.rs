@@ -20,7 +20,13 @@ const DOORS: [(&str, &[&str]); 5] = [
     ("libc", &["src/sys/"]),
     (
         "slab",
-        &["src/selector.rs", "src/selector/", "src/reactor/timers.rs", "src/executor/scheduler.rs"],
+        &[
+            "src/selector.rs",
+            "src/selector/",
+            "src/reactor/timers.rs",
+            "src/executor/scheduler.rs",
+            "src/signal/hub.rs",
+        ],
     ),
     ("futures_core", &["src/time.rs", "src/event.rs", "src/signal.rs", "src/net/"]),
     ("waker_fn", &["src/executor/scheduler.rs"]),

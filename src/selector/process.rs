@@ -6,7 +6,7 @@ use super::token::Token;
 use crate::sys::epoll::{Epoll, mask};
 use crate::sys::event_fd::EventFd;
 use crate::sys::pid_fd::{self, Child, Pid, PidFd};
-use crate::sys::signal_action::{CHILD_SIGNAL, ChildNotice};
+use crate::sys::signal_action::{CHILD_SIGNAL, ChildNotice, forward};
 use crate::sys::signal_fd::SignalFd;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
@@ -98,10 +98,13 @@ impl Children {
     }
 
     /// Takes the SIGCHLDs that are pending because every thread blocks them; while one is pending a
-    /// second makes no edge.
+    /// second makes no edge. Whoever wants to read them is given them. Stops at any error, because
+    /// the number may be another file's by now.
     pub(super) fn drain_signals(&self) {
         if let Some(watch) = &self.watch {
-            watch.signals.drain();
+            while let Ok(Some(record)) = watch.signals.read() {
+                forward(&record);
+            }
         }
     }
 
@@ -144,7 +147,8 @@ struct ChildWatch {
 
 impl ChildWatch {
     fn start(epoll: &Epoll) -> io::Result<Self> {
-        let watch = Self { notice: ChildNotice::acquire()?, signals: SignalFd::new(CHILD_SIGNAL)? };
+        let watch =
+            Self { notice: ChildNotice::acquire()?, signals: SignalFd::new([CHILD_SIGNAL])? };
         watch.join(epoll)?;
         Ok(watch)
     }

@@ -174,14 +174,17 @@ impl<T> Selector<T> {
     /// Unregistered on another thread, the signal stays blocked where it was, for good: a mask can
     /// only be changed by its own thread.
     ///
-    /// A signal for the process arrives here only if no other thread leaves it unblocked: a program
-    /// with several threads registers it before it starts them ([`unblock`](crate::unblock) starts
-    /// some), for they inherit the mask. So do
-    /// children, which `std::process::Command` starts with the signal blocked. Each delivery
-    /// reaches one reader; if another selector has the same signal, or takes `SIGCHLD` to watch
-    /// children without pidfds, one of the two gets it. The
-    /// kernel merges ordinary signals that come while one is pending, and queues real-time
-    /// ones, which come as one key each
+    /// A program that has several threads, starts children, or runs a
+    /// [`block_on`](crate::block_on) is better off with [`Signals`](crate::signal::Signals), which
+    /// blocks nothing. A signal for the process arrives here only if no other thread leaves it
+    /// unblocked: the program registers it before it starts them
+    /// ([`unblock`](crate::unblock()) starts some), for they inherit the mask. So do children,
+    /// which `std::process::Command` starts with the signal blocked.
+    ///
+    /// Each delivery reaches one reader: if another selector or a `Signals` has the same signal,
+    /// one of them gets it, and so it is if a selector takes `SIGCHLD` to watch children without
+    /// pidfds. The kernel merges ordinary signals that come while one is pending, and queues
+    /// real-time ones, which come as one key each
     /// ([`signal_info`](super::ReadyKey::signal_info)).
     ///
     /// # Errors

@@ -29,7 +29,7 @@ impl Signal {
             let text = format!("signal {number} cannot be registered: {why}");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
-        Ok(Self { fd: SignalFd::new(number)?, number, blocked: None })
+        Ok(Self { fd: SignalFd::new([number])?, number, blocked: None })
     }
 
     /// Blocks the signal in the calling thread until this value is dropped there.

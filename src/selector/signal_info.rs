@@ -1,6 +1,6 @@
 //! What the kernel says about a signal.
 
-use crate::sys::signal_fd::SignalRecord;
+use crate::sys::signal_record::SignalRecord;
 use std::fmt;
 
 /// What the kernel says about one delivery of a signal: the fields of `siginfo_t` (sigaction(2)).

@@ -5,9 +5,10 @@
 //! new pid namespace parent and child may both be process 1. A page under `MADV_WIPEONFORK` (Linux
 //! 4.14) does: the kernel hands it to the child filled with zeros, without being asked.
 
+use std::io;
 use std::ptr;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
 /// The kernel rounds this up to a whole page.
 const PAGE: usize = 4096;
@@ -62,4 +63,55 @@ fn map_word() -> Option<&'static AtomicUsize> {
     // SAFETY: the page is aligned, filled with zeros, never unmapped from here on, and only used
     // through this atomic.
     Some(unsafe { AtomicUsize::from_ptr(page.cast()) })
+}
+
+/// One value per process, made on first use and never freed: a forked child makes its own. So no
+/// child waits for a lock that another thread held at the fork, or writes to what is its parent's.
+pub(crate) struct PerProcess<T: 'static>(AtomicPtr<Owned<T>>);
+
+struct Owned<T> {
+    process: usize,
+    value: T,
+}
+
+impl<T: Send + Sync> PerProcess<T> {
+    pub(crate) const fn new() -> Self {
+        Self(AtomicPtr::new(ptr::null_mut()))
+    }
+
+    /// Returns this process's value, if there is one. Async-signal-safe.
+    pub(crate) fn get(&self) -> Option<&'static T> {
+        Self::of_this_process(self.0.load(Ordering::Acquire))
+    }
+
+    /// Returns this process's value, made now if there is none. Of several threads that try at
+    /// once, all return the first one's.
+    pub(crate) fn get_or_make(
+        &self,
+        make: impl FnOnce() -> io::Result<T>,
+    ) -> io::Result<&'static T> {
+        let known = self.0.load(Ordering::Acquire);
+        if let Some(value) = Self::of_this_process(known) {
+            return Ok(value);
+        }
+        let fresh = Box::new(Owned { process: process_id(), value: make()? });
+        let fresh = Box::into_raw(fresh);
+        let first = match self.0.compare_exchange(known, fresh, Ordering::AcqRel, Ordering::Acquire)
+        {
+            Ok(_) => fresh,
+            Err(first) => {
+                // SAFETY: the pointer comes from the box above, and nobody else has seen it.
+                drop(unsafe { Box::from_raw(fresh) });
+                first
+            }
+        };
+        Self::of_this_process(first).ok_or_else(|| io::Error::other("the process has forked"))
+    }
+
+    fn of_this_process(pointer: *mut Owned<T>) -> Option<&'static T> {
+        // SAFETY: the pointer is null, or comes from a box that is neither changed nor freed from
+        // the moment it stands in the atomic.
+        let owned = unsafe { pointer.as_ref() }?;
+        (owned.process == process_id()).then_some(&owned.value)
+    }
 }

@@ -10,6 +10,9 @@ pub(crate) mod pid_fd;
 pub(crate) mod signal_action;
 pub(crate) mod signal_fd;
 pub(crate) mod signal_mask;
+pub(crate) mod signal_number;
+pub(crate) mod signal_pipe;
+pub(crate) mod signal_record;
 pub(crate) mod socket;
 pub(crate) mod tcp;
 pub(crate) mod timer_fd;
@@ -17,6 +20,9 @@ pub(crate) mod timer_fd;
 use libc::c_int;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
+
+/// One more than the greatest number a signal can have; MIPS has 127, all others 64.
+const MOST_SIGNALS: usize = 128;
 
 /// Turns the -1 of a system call into the error that `errno` tells.
 #[inline]

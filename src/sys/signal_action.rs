@@ -1,19 +1,27 @@
-//! A process-wide handler for SIGCHLD, for who has to see children end without pidfds.
+//! What the process does at a signal (sigaction(2)), and our handler.
 //!
-//! The handler writes to one eventfd that every selector in need watches, edge-triggered, and that
-//! nobody reads: each write is an edge for each of them, so the handler keeps no list. The
-//! descriptor is made once and never closed, because a handler may be running in any thread at any
-//! time. After the write the handler that was found is called, as if nothing had come between.
+//! A signal that some thread does not block runs a handler there. Ours writes what the kernel tells
+//! of the signal to the process's pipe, and at SIGCHLD also to an eventfd that every selector
+//! without pidfds watches. Then it calls the handler that it found, as if nothing had come between.
+//! It is installed while somebody wants the signal, and the disposition that was found is put back
+//! by the last who does, unless somebody has installed a handler on top: then ours stays beneath it
+//! and only chains.
+//!
+//! A forked child inherits the handler, and is to behave as if it had not: the first signal there
+//! puts the found disposition back and is raised once more.
 
 use super::event_fd::EventFd;
-use super::{cvt, fork};
+use super::fork::{self, PerProcess};
+use super::signal_pipe::{self, SignalPipe};
+use super::signal_record::SignalRecord;
+use super::{MOST_SIGNALS, cvt};
 use libc::{c_int, c_void, siginfo_t};
 use std::io;
 use std::mem;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// The signal that the kernel sends when a child ends.
 pub(crate) const CHILD_SIGNAL: c_int = libc::SIGCHLD;
@@ -21,50 +29,109 @@ pub(crate) const CHILD_SIGNAL: c_int = libc::SIGCHLD;
 type Handler = extern "C" fn(c_int);
 type InfoHandler = extern "C" fn(c_int, *mut siginfo_t, *mut c_void);
 
-// What the handler reads. It may interrupt anything, so these are atomics, and locks are out of the
-// question.
-
-/// The eventfd, once there is one; it is never freed.
-static NOTICE: AtomicPtr<EventFd> = AtomicPtr::new(ptr::null_mut());
-/// The process that the eventfd belongs to. A forked child inherits the handler, and must not wake
-/// its parent by it.
-static NOTICE_PROCESS: AtomicUsize = AtomicUsize::new(0);
-/// The handler that was found, if it takes the number alone; zero if there was none.
-static FOUND: AtomicUsize = AtomicUsize::new(0);
-/// The handler that was found, if it was set with `SA_SIGINFO`; zero if there was none.
-static FOUND_WITH_INFO: AtomicUsize = AtomicUsize::new(0);
-
-static STATE: Mutex<State> = Mutex::new(State { process: 0, notice: None, guards: 0, found: None });
-
-/// What the guards share.
-struct State {
-    /// The process that the other fields speak of.
-    process: usize,
-    notice: Option<&'static EventFd>,
-    guards: usize,
-    /// What was found when the handler was installed; present as long as the handler may be
-    /// called.
-    found: Option<Disposition>,
+/// What the handler reads about one signal. It may interrupt anything, so these are atomics, and
+/// locks are out of the question.
+struct Slot {
+    /// The process that has the handler installed for itself. Others have inherited it.
+    process: AtomicUsize,
+    /// Its number, which tells a child of `vfork(2)`, whose memory is its parent's.
+    pid: AtomicI32,
+    /// Whether somebody reads the pipe for this signal.
+    piped: AtomicBool,
+    /// Whether the handler may be called: it is on top, or beneath one that chains. Changed under
+    /// the lock; an atomic because a forked child has to know it of its parent.
+    installed: AtomicBool,
+    /// What was found at the last installation. Never freed.
+    found: AtomicPtr<Disposition>,
 }
 
-/// Keeps the handler installed. When the last guard goes, the disposition that was found is put
-/// back, unless somebody has installed a handler on top: then ours stays beneath it and only
-/// chains.
+static SLOTS: [Slot; MOST_SIGNALS] = [const { Slot::new() }; MOST_SIGNALS];
+
+/// What tells the selectors that children may have ended: watched edge-triggered and never read, so
+/// that each write is an edge for each of them.
+static NOTICE: PerProcess<EventFd> = PerProcess::new();
+
+static WANTED: PerProcess<Mutex<Wanted>> = PerProcess::new();
+
+/// Who wants which signal in this process.
+struct Wanted {
+    counts: [Counts; MOST_SIGNALS],
+    /// Every disposition that was ever found, once. A handler may be using any of them.
+    known: Vec<&'static Disposition>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Counts {
+    pipe: usize,
+    notice: usize,
+}
+
+/// How a signal is told of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Pipe,
+    Notice,
+}
+
+/// Keeps the handler of one signal installed, so that it writes to the pipe.
+#[derive(Debug)]
+pub(crate) struct Caught {
+    signal: usize,
+    way: Way,
+    process: usize,
+}
+
+impl Caught {
+    /// Catches a valid signal: from now on it is written to [`SignalPipe`].
+    pub(crate) fn new(signal: c_int) -> io::Result<Self> {
+        SignalPipe::get()?;
+        Self::acquire(signal, Way::Pipe)
+    }
+
+    fn acquire(signal: c_int, way: Way) -> io::Result<Self> {
+        let invalid = || io::Error::from(io::ErrorKind::InvalidInput);
+        let number = usize::try_from(signal).ok().filter(|&number| number < MOST_SIGNALS);
+        let number = number.ok_or_else(invalid)?;
+        // Dropped after the lock, if the installation fails.
+        let caught = Self { signal: number, way, process: fork::process_id() };
+        let mut wanted = Wanted::lock()?;
+        *wanted.count(number, way) += 1;
+        // Before the handler is there: it shall miss nothing.
+        wanted.tell_handler(number);
+        wanted.install(number)?;
+        Ok(caught)
+    }
+
+    pub(crate) fn signal(&self) -> c_int {
+        self.signal as c_int
+    }
+}
+
+impl Drop for Caught {
+    fn drop(&mut self) {
+        // A forked child's copy is not counted there.
+        if self.process != fork::process_id() {
+            return;
+        }
+        if let Ok(mut wanted) = Wanted::lock() {
+            *wanted.count(self.signal, self.way) -= 1;
+            wanted.uninstall_if_unwanted(self.signal);
+            wanted.tell_handler(self.signal);
+        }
+    }
+}
+
+/// Keeps SIGCHLD caught for who has to see children end without pidfds.
 #[derive(Debug)]
 pub(crate) struct ChildNotice {
-    process: usize,
+    _caught: Caught,
     event: &'static EventFd,
 }
 
 impl ChildNotice {
     pub(crate) fn acquire() -> io::Result<Self> {
-        let mut state = STATE.lock().unwrap_or_else(PoisonError::into_inner);
-        let event = state.notice_of_this_process()?;
-        if state.guards == 0 {
-            state.install()?;
-        }
-        state.guards += 1;
-        Ok(Self { process: state.process, event })
+        let event = NOTICE.get_or_make(EventFd::new)?;
+        Ok(Self { _caught: Caught::acquire(CHILD_SIGNAL, Way::Notice)?, event })
     }
 }
 
@@ -75,97 +142,133 @@ impl AsFd for ChildNotice {
     }
 }
 
-impl Drop for ChildNotice {
-    fn drop(&mut self) {
-        let mut state = STATE.lock().unwrap_or_else(PoisonError::into_inner);
-        // A forked child's copy is not counted there.
-        if state.process != self.process || self.process != fork::process_id() {
-            return;
-        }
-        state.guards -= 1;
-        if state.guards == 0 {
-            state.uninstall();
-        }
-    }
+/// Whether a signal does nothing to the process.
+pub(crate) fn is_ignored(signal: c_int) -> bool {
+    Disposition::get(signal).is_ok_and(|current| current.0.sa_sigaction == libc::SIG_IGN)
 }
 
 /// Tells every selector in need that children may have ended. Whoever reads SIGCHLD from a signalfd
 /// calls this: what one has read the others will not see.
 pub(crate) fn forward_child_notice() {
-    if NOTICE_PROCESS.load(Ordering::Acquire) != fork::process_id() {
-        return;
-    }
-    // SAFETY: the pointer is null, or comes from a leaked box, which is never changed nor freed.
-    if let Some(notice) = unsafe { NOTICE.load(Ordering::Acquire).as_ref() } {
+    if let Some(notice) = NOTICE.get() {
         // An eventfd of our own takes a write; if it was closed through its number there is nobody
         // left to tell.
         _ = notice.signal();
     }
 }
 
-impl State {
-    /// Returns the eventfd, made at the first call in this process: a forked child must not share
-    /// its parent's.
-    fn notice_of_this_process(&mut self) -> io::Result<&'static EventFd> {
-        let process = fork::process_id();
-        if let Some(notice) = self.notice.filter(|_| self.process == process) {
-            return Ok(notice);
+/// Passes on a signal that was read from a signalfd by somebody who only wanted to know that it
+/// came, to those who want to read it.
+pub(crate) fn forward(record: &SignalRecord) {
+    let slot = usize::try_from(record.signo).ok().and_then(|signal| SLOTS.get(signal));
+    if slot.is_some_and(|slot| slot.is_ours() && slot.piped.load(Ordering::Acquire)) {
+        signal_pipe::send(record);
+    }
+}
+
+impl Wanted {
+    fn lock() -> io::Result<MutexGuard<'static, Self>> {
+        let counts = [Counts::default(); MOST_SIGNALS];
+        let wanted = WANTED.get_or_make(|| Ok(Mutex::new(Self { counts, known: Vec::new() })))?;
+        Ok(wanted.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn count(&mut self, signal: usize, way: Way) -> &mut usize {
+        match way {
+            Way::Pipe => &mut self.counts[signal].pipe,
+            Way::Notice => &mut self.counts[signal].notice,
         }
-        let notice: &'static EventFd = Box::leak(Box::new(EventFd::new()?));
-        (self.process, self.notice, self.guards) = (process, Some(notice), 0);
-        NOTICE.store(ptr::from_ref(notice).cast_mut(), Ordering::Release);
-        NOTICE_PROCESS.store(process, Ordering::Release);
-        Ok(notice)
+    }
+
+    fn tell_handler(&self, signal: usize) {
+        SLOTS[signal].piped.store(self.counts[signal].pipe > 0, Ordering::Release);
     }
 
     /// Installs the handler, unless it is in place already or beneath another that is taken to
     /// chain to it: on top of that one the two would call each other for ever.
-    fn install(&mut self) -> io::Result<()> {
-        let current = Disposition::get()?;
-        if current.is_ours() || (self.found.is_some() && current.has_handler()) {
-            return Ok(());
+    fn install(&mut self, signal: usize) -> io::Result<()> {
+        let (slot, number) = (&SLOTS[signal], signal as c_int);
+        let current = Disposition::get(number)?;
+        let in_place =
+            current.is_ours() || (slot.installed.load(Ordering::Relaxed) && current.has_handler());
+        if !in_place {
+            slot.found.store(ptr::from_ref(self.known(current)).cast_mut(), Ordering::Release);
         }
-        let with_info = current.0.sa_flags & libc::SA_SIGINFO != 0;
-        let address = if current.has_handler() { current.0.sa_sigaction } else { 0 };
-        FOUND.store(if with_info { 0 } else { address }, Ordering::Release);
-        FOUND_WITH_INFO.store(if with_info { address } else { 0 }, Ordering::Release);
-        current.with_our_handler().set()?;
-        self.found = Some(current);
+        slot.pid.store(std::process::id() as c_int, Ordering::Relaxed);
+        slot.process.store(fork::process_id(), Ordering::Release);
+        if !in_place {
+            current.with_our_handler().set(number)?;
+            slot.installed.store(true, Ordering::Relaxed);
+        }
         Ok(())
     }
 
-    /// Puts back what was found, if ours is still on top. Silent: there is nothing to be done about
-    /// a failure.
-    fn uninstall(&mut self) {
-        let ours_on_top = Disposition::get().is_ok_and(|current| current.is_ours());
-        if !ours_on_top {
-            return;
+    /// Puts back what was found if nobody wants the signal any more and ours is still on top.
+    /// Silent: there is nothing to be done about a failure.
+    fn uninstall_if_unwanted(&mut self, signal: usize) {
+        let Counts { pipe: 0, notice: 0 } = self.counts[signal] else { return };
+        let (slot, number) = (&SLOTS[signal], signal as c_int);
+        let ours_on_top = Disposition::get(number).is_ok_and(|current| current.is_ours());
+        if let (true, Some(found)) = (ours_on_top, slot.found()) {
+            // What was found stays in the slot: a handler may be running in another thread.
+            let put_back = found.set(number);
+            slot.installed.store(put_back.is_err(), Ordering::Relaxed);
         }
-        if let Some(found) = self.found.take() {
-            _ = found.set();
+    }
+
+    fn known(&mut self, found: Disposition) -> &'static Disposition {
+        if let Some(known) = self.known.iter().find(|known| known.equals(&found)) {
+            return known;
         }
+        let known: &'static Disposition = Box::leak(Box::new(found));
+        self.known.push(known);
+        known
     }
 }
 
-/// What happens to the process at SIGCHLD (sigaction(2)).
+impl Slot {
+    const fn new() -> Self {
+        Self {
+            process: AtomicUsize::new(0),
+            pid: AtomicI32::new(0),
+            piped: AtomicBool::new(false),
+            installed: AtomicBool::new(false),
+            found: AtomicPtr::new(ptr::null_mut()),
+        }
+    }
+
+    /// Whether this process has installed the handler for itself.
+    fn is_ours(&self) -> bool {
+        self.process.load(Ordering::Acquire) == fork::process_id()
+            && self.pid.load(Ordering::Relaxed) == std::process::id() as c_int
+    }
+
+    fn found(&self) -> Option<&'static Disposition> {
+        // SAFETY: the pointer is null, or comes from a leaked box, which is never changed nor
+        // freed.
+        unsafe { self.found.load(Ordering::Acquire).as_ref() }
+    }
+}
+
+/// What happens to the process at a signal (sigaction(2)).
 #[derive(Clone, Copy)]
 struct Disposition(libc::sigaction);
 
 impl Disposition {
-    fn get() -> io::Result<Self> {
+    fn get(signal: c_int) -> io::Result<Self> {
         // SAFETY: `sigaction` is made of integers and an optional function, for which zeros are a
         // value.
         let mut action: libc::sigaction = unsafe { mem::zeroed() };
         // SAFETY: `action` is a writable `sigaction` that outlives the call, which changes nothing.
-        cvt(unsafe { libc::sigaction(CHILD_SIGNAL, ptr::null(), &raw mut action) })?;
+        cvt(unsafe { libc::sigaction(signal, ptr::null(), &raw mut action) })?;
         Ok(Self(action))
     }
 
-    fn set(&self) -> io::Result<()> {
+    fn set(&self, signal: c_int) -> io::Result<()> {
         let action = ptr::from_ref(&self.0);
-        // SAFETY: `action` outlives the call. Its handler is `on_child`, or one that the kernel has
-        // told us was installed.
-        cvt(unsafe { libc::sigaction(CHILD_SIGNAL, action, ptr::null_mut()) })?;
+        // SAFETY: `action` outlives the call. Its handler is `on_signal`, or one that the kernel
+        // has told us was installed.
+        cvt(unsafe { libc::sigaction(signal, action, ptr::null_mut()) })?;
         Ok(())
     }
 
@@ -174,7 +277,19 @@ impl Disposition {
     }
 
     fn is_ours(&self) -> bool {
-        self.0.sa_sigaction == on_child as InfoHandler as usize
+        self.0.sa_sigaction == on_signal as InfoHandler as usize
+    }
+
+    fn equals(&self, other: &Self) -> bool {
+        let masks_differ = |signal| {
+            // SAFETY: the mask is one that the kernel gave.
+            let ours = unsafe { libc::sigismember(&raw const self.0.sa_mask, signal) };
+            // SAFETY: as above.
+            ours != unsafe { libc::sigismember(&raw const other.0.sa_mask, signal) }
+        };
+        self.0.sa_sigaction == other.0.sa_sigaction
+            && self.0.sa_flags == other.0.sa_flags
+            && !(1..=libc::SIGRTMAX()).any(masks_differ)
     }
 
     /// Returns our handler with what was found about stopped children and about zombies, and with
@@ -186,37 +301,87 @@ impl Disposition {
         let no_zombies = if ignored { libc::SA_NOCLDWAIT } else { 0 };
         self.0.sa_flags =
             libc::SA_SIGINFO | libc::SA_RESTART | libc::SA_ONSTACK | kept | no_zombies;
-        self.0.sa_sigaction = on_child as InfoHandler as usize;
+        self.0.sa_sigaction = on_signal as InfoHandler as usize;
         self
+    }
+
+    /// Calls the handler, if there is one, with the arguments that the kernel has given to ours.
+    fn call(&self, signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
+        if !self.has_handler() {
+            return;
+        }
+        let address = ptr::with_exposed_provenance::<c_void>(self.0.sa_sigaction);
+        if self.0.sa_flags & libc::SA_SIGINFO != 0 {
+            // SAFETY: the kernel had this address as a handler with `SA_SIGINFO`, so it is a
+            // function of this type.
+            let handler = unsafe { mem::transmute::<*const c_void, InfoHandler>(address) };
+            handler(signal, info, context);
+        } else {
+            // SAFETY: the kernel had this address as a handler without `SA_SIGINFO`, so it is a
+            // function of this type.
+            let handler = unsafe { mem::transmute::<*const c_void, Handler>(address) };
+            handler(signal);
+        }
     }
 }
 
 /// The handler: system calls and atomics only, and `errno` as it was (signal-safety(7)).
-extern "C" fn on_child(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
+extern "C" fn on_signal(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
     // SAFETY: this takes nothing and returns the address of this thread's `errno`.
     let errno = unsafe { libc::__errno_location() };
     // SAFETY: the address is this thread's `errno`, valid as long as the thread runs.
     let saved = unsafe { *errno };
-    forward_child_notice();
-    call_found(signal, info, context);
+    if let Some(slot) = usize::try_from(signal).ok().and_then(|signal| SLOTS.get(signal)) {
+        let ours = slot.is_ours();
+        if ours {
+            tell(slot, signal, info);
+        }
+        if ours || !give_back(slot, signal, info) {
+            if let Some(found) = slot.found() {
+                found.call(signal, info, context);
+            }
+        }
+    }
     // SAFETY: as above.
     unsafe { *errno = saved };
 }
 
-/// Calls the handler that was found with the arguments that the kernel has given to ours.
-fn call_found(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
-    let plain = ptr::with_exposed_provenance::<c_void>(FOUND.load(Ordering::Acquire));
-    let with_info = ptr::with_exposed_provenance::<c_void>(FOUND_WITH_INFO.load(Ordering::Acquire));
-    if !plain.is_null() {
-        // SAFETY: the kernel had this address as a handler without `SA_SIGINFO`, so it is a
-        // function of this type.
-        let handler = unsafe { mem::transmute::<*const c_void, Handler>(plain) };
-        handler(signal);
+fn tell(slot: &Slot, signal: c_int, info: *const siginfo_t) {
+    if signal == CHILD_SIGNAL {
+        forward_child_notice();
     }
-    if !with_info.is_null() {
-        // SAFETY: the kernel had this address as a handler with `SA_SIGINFO`, so it is a function
-        // of this type.
-        let handler = unsafe { mem::transmute::<*const c_void, InfoHandler>(with_info) };
-        handler(signal, info, context);
+    if slot.piped.load(Ordering::Acquire) {
+        // SAFETY: the kernel gives a handler with `SA_SIGINFO` a valid `siginfo_t` that lives as
+        // long as the call; a handler on top of ours may have none to pass on.
+        let record = match unsafe { info.as_ref() } {
+            Some(info) => SignalRecord::from_siginfo(info),
+            None => SignalRecord::of(signal),
+        };
+        signal_pipe::send(&record);
     }
+}
+
+/// In a child that has inherited the handler: puts back what was found and sends the signal to this
+/// thread again, with all that came with it. It is blocked here until the handler returns.
+///
+/// False if another handler is on top of ours: that one has decided what the signal does.
+fn give_back(slot: &Slot, signal: c_int, info: *mut siginfo_t) -> bool {
+    let Some(found) = slot.found() else { return false };
+    let ours_on_top = Disposition::get(signal).is_ok_and(|current| current.is_ours());
+    if !ours_on_top || found.set(signal).is_err() {
+        return false;
+    }
+    // SAFETY: `getpid` takes nothing and cannot fail.
+    let process = unsafe { libc::getpid() };
+    // SAFETY: `gettid` takes nothing and cannot fail.
+    let thread = unsafe { libc::syscall(libc::SYS_gettid) };
+    let call = libc::SYS_rt_tgsigqueueinfo;
+    // SAFETY: `info` is what the kernel has given to the handler, or null, which is an error. To
+    // itself a thread may send anything (rt_sigqueueinfo(2)).
+    let sent = unsafe { libc::syscall(call, process, thread, signal, info) };
+    if sent < 0 {
+        // SAFETY: `tgkill` takes no pointer.
+        unsafe { libc::syscall(libc::SYS_tgkill, process, thread, signal) };
+    }
+    true
 }

@@ -22,14 +22,17 @@ pub(crate) fn refusal(signal: c_int) -> Option<&'static str> {
     }
 }
 
-/// Returns the set of one signal; empty if the number is none, which `sigaddset` checks.
-pub(super) fn set_of(signal: c_int) -> libc::sigset_t {
+/// Returns the set of these signals. A number that is none is left out, which `sigaddset` checks.
+pub(super) fn set_of(signals: impl IntoIterator<Item = c_int>) -> libc::sigset_t {
     // SAFETY: `sigset_t` is made of integers, for which zeros are a value.
     let mut set: libc::sigset_t = unsafe { mem::zeroed() };
     // SAFETY: `set` is a writable `sigset_t`.
     unsafe { libc::sigemptyset(&raw mut set) };
-    // SAFETY: `set` is initialised, and a number out of range is an error that leaves it as it is.
-    unsafe { libc::sigaddset(&raw mut set, signal) };
+    for signal in signals {
+        // SAFETY: `set` is initialised, and a number out of range is an error that leaves it as it
+        // is.
+        unsafe { libc::sigaddset(&raw mut set, signal) };
+    }
     set
 }
 
@@ -47,7 +50,7 @@ pub(crate) fn unblock(signal: c_int) {
 /// Takes whatever is pending of a signal that the calling thread blocks, sent to the thread or to
 /// the process, so that nothing acts when it is unblocked.
 pub(crate) fn take_pending(signal: c_int) {
-    let set = set_of(signal);
+    let set = set_of([signal]);
     // SAFETY: `timespec` is made of integers, and of padding on some architectures, for which zeros
     // are a value: no time to wait.
     let no_time: libc::timespec = unsafe { mem::zeroed() };
@@ -65,7 +68,7 @@ pub(crate) fn take_pending(signal: c_int) {
 /// Changes the mask and tells whether the signal was in it before. `pthread_sigmask` fails for a
 /// wrong `how` alone.
 fn change(how: c_int, signal: c_int) -> bool {
-    let set = set_of(signal);
+    let set = set_of([signal]);
     // SAFETY: `sigset_t` is made of integers, for which zeros are a value.
     let mut before: libc::sigset_t = unsafe { mem::zeroed() };
     // SAFETY: both sets are initialised and outlive the call, which changes this thread's mask

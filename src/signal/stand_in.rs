@@ -1,0 +1,64 @@
+//! A descriptor that stands in for a pidfd.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Arc, Mutex};
+
+use super::hub::Hub;
+use crate::sys::event_fd::EventFd;
+use crate::sys::fork;
+use crate::sys::pid_fd::{self, Child, Pid};
+use crate::sys::signal_action::{CHILD_SIGNAL, Caught};
+
+/// Readable once a child has ended, told by SIGCHLD: for systems that give no pidfd.
+///
+/// The signal is heard where there is a [`Port`](super::Port).
+#[derive(Debug)]
+pub(crate) struct StandIn {
+    event: Arc<EventFd>,
+    hub: &'static Mutex<Hub>,
+    process: usize,
+    _caught: Caught,
+}
+
+impl StandIn {
+    /// Waits for a child on behalf of an event, which is signalled at once if the child has ended.
+    ///
+    /// Fails for what is no child of this process.
+    pub(crate) fn expect(pid: Pid, event: EventFd) -> io::Result<Self> {
+        let stand_in = Self {
+            event: Arc::new(event),
+            hub: Hub::get()?,
+            process: fork::process_id(),
+            _caught: Caught::new(CHILD_SIGNAL)?,
+        };
+        Hub::lock(stand_in.hub).add_child(pid, &stand_in.event);
+        // It is being waited for by now: a child that ends after this look is told of by the
+        // signal.
+        match pid_fd::peek_exit(pid)? {
+            Child::Running => {}
+            Child::Exited => stand_in.event.signal()?,
+            Child::Unknown => {
+                pid_fd::probe(pid)?;
+                let why = "without pidfds (Linux 5.3) only children of this process can be watched";
+                return Err(io::Error::new(io::ErrorKind::Unsupported, why));
+            }
+        }
+        Ok(stand_in)
+    }
+}
+
+impl AsFd for StandIn {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.event.as_fd()
+    }
+}
+
+impl Drop for StandIn {
+    fn drop(&mut self) {
+        // A forked child's copy is not known there.
+        if self.process == fork::process_id() {
+            Hub::lock(self.hub).remove_child(&self.event);
+        }
+    }
+}
