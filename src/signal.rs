@@ -133,7 +133,7 @@ impl Signals {
     /// assert_eq!(error.kind(), ErrorKind::InvalidInput);
     /// ```
     pub fn new(signals: impl IntoIterator<Item = i32>) -> io::Result<Self> {
-        let hub = Hub::get()?;
+        let hub = Hub::get();
         let inbox = Hub::lock(hub).open_inbox();
         let process = fork::process_id();
         let mut this = Signals { hub, inbox, process, caught: Vec::new(), port: None };

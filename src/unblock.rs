@@ -4,11 +4,13 @@
 //! a while: a program that never calls [`unblock`] never has one.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
 use std::mem;
 use std::panic::{self, AssertUnwindSafe};
 use std::pin::Pin;
+use std::ptr;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::thread;
@@ -16,7 +18,7 @@ use std::time::Duration;
 
 use crate::executor::{Completion, JoinHandle, completion};
 use crate::panics::FirstPanic;
-use crate::sys::fork;
+use crate::sys::fork::PerProcess;
 
 /// How many threads there may be. Work beyond that waits its turn.
 const MOST_THREADS: usize = 128;
@@ -40,7 +42,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// children that the work starts. A signal that is to be read by a descriptor has to be blocked
 /// before the first call, see [`register_signal`](crate::selector::Selector::register_signal).
 ///
-/// A child that is forked while another thread is in `unblock` cannot use it.
+/// A forked child has threads of its own, and does nothing of what its parent has queued.
 ///
 /// It may be called and awaited anywhere, outside of [`block_on`](crate::block_on) too. If not a
 /// single thread can be made (`EAGAIN`, see `pthread_create(3)`), the calling thread does what
@@ -107,53 +109,78 @@ impl<T> fmt::Debug for Unblock<T> {
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// The threads of this process, and what waits for them.
+/// The threads of this process, and what waits for them. A forked child has none of its parent's,
+/// and what the parent had queued is the parent's to do.
+#[derive(Default)]
 struct Pool {
-    /// The process that the threads belong to: a forked child has none of them.
-    process: usize,
+    state: Mutex<State>,
+    work: Condvar,
+}
+
+#[derive(Default)]
+struct State {
     jobs: VecDeque<Job>,
     threads: usize,
     idle: usize,
 }
 
-static POOL: Mutex<Pool> =
-    Mutex::new(Pool { process: 0, jobs: VecDeque::new(), threads: 0, idle: 0 });
-static WORK: Condvar = Condvar::new();
+static POOL: PerProcess<Pool> = PerProcess::new();
 
-fn lock() -> MutexGuard<'static, Pool> {
-    POOL.lock().unwrap_or_else(PoisonError::into_inner)
+impl Pool {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for a job; `None` if there was none for a while, and the thread is counted no more.
+    fn next_job(&self) -> Option<Job> {
+        let mut state = self.lock();
+        loop {
+            if let Some(job) = state.jobs.pop_front() {
+                return Some(job);
+            }
+            state.idle += 1;
+            let waited = self.work.wait_timeout(state, PATIENCE);
+            let (guard, waited) = waited.unwrap_or_else(PoisonError::into_inner);
+            state = guard;
+            state.idle -= 1;
+            if waited.timed_out() && state.jobs.is_empty() {
+                state.threads -= 1;
+                return None;
+            }
+        }
+    }
 }
 
 fn put(job: Job) {
-    let mut pool = lock();
-    if pool.process != fork::process_id() {
-        // What the parent had queued is the parent's to do, and to drop.
-        mem::forget(mem::take(&mut pool.jobs));
-        (pool.process, pool.threads, pool.idle) = (fork::process_id(), 0, 0);
-    }
-    pool.jobs.push_back(job);
-    let more = pool.jobs.len() > pool.idle && pool.threads < MOST_THREADS;
-    pool.threads += usize::from(more);
-    drop(pool);
-    WORK.notify_one();
-    if more && thread::Builder::new().name("selio-unblock".to_owned()).spawn(serve).is_err() {
-        do_without_thread();
+    let Ok(pool) = POOL.get_or_make(|| Ok::<_, Infallible>(Pool::default()));
+    let mut state = pool.lock();
+    state.jobs.push_back(job);
+    let more = state.jobs.len() > state.idle && state.threads < MOST_THREADS;
+    state.threads += usize::from(more);
+    drop(state);
+    pool.work.notify_one();
+    let name = || "selio-unblock".to_owned();
+    if more && thread::Builder::new().name(name()).spawn(|| serve(pool)).is_err() {
+        do_without_thread(pool);
     }
 }
 
 /// There is one thread less than was counted. If there is none, the work is done here.
 #[cold]
-fn do_without_thread() {
-    let mut pool = lock();
-    pool.threads -= 1;
-    let jobs = if pool.threads == 0 { mem::take(&mut pool.jobs) } else { VecDeque::new() };
-    drop(pool);
+fn do_without_thread(pool: &Pool) {
+    let mut state = pool.lock();
+    state.threads -= 1;
+    let jobs = if state.threads == 0 { mem::take(&mut state.jobs) } else { VecDeque::new() };
+    drop(state);
     jobs.into_iter().for_each(run);
 }
 
-/// What each thread does.
-fn serve() {
-    while let Some(job) = next_job() {
+/// What each thread does. After a fork in the midst of the work, this is the only thread of the
+/// child, and no pool's.
+fn serve(pool: &Pool) {
+    let of_this_process = || POOL.get().is_some_and(|current| ptr::eq(current, pool));
+    while of_this_process() {
+        let Some(job) = pool.next_job() else { return };
         run(job);
     }
 }
@@ -163,27 +190,4 @@ fn run(job: Job) {
     let mut panics = FirstPanic::default();
     panics.note(job);
     panics.forget();
-}
-
-/// Waits for a job; `None` if there was none for a while, and the thread is counted no more.
-fn next_job() -> Option<Job> {
-    let mut pool = lock();
-    loop {
-        if pool.process != fork::process_id() {
-            // A fork in the midst of the work: this is the only thread of the child, and no pool's.
-            return None;
-        }
-        if let Some(job) = pool.jobs.pop_front() {
-            return Some(job);
-        }
-        pool.idle += 1;
-        let (guard, waited) =
-            WORK.wait_timeout(pool, PATIENCE).unwrap_or_else(PoisonError::into_inner);
-        pool = guard;
-        pool.idle -= 1;
-        if waited.timed_out() && pool.jobs.is_empty() {
-            pool.threads -= 1;
-            return None;
-        }
-    }
 }

@@ -9,6 +9,7 @@
 //! foreign code runs under it: wakers are handed to the caller, to be woken or dropped.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::Waker;
@@ -85,8 +86,9 @@ pub(super) enum Taken {
 
 impl Hub {
     /// Returns the hub of this process, made at the first call.
-    pub(super) fn get() -> io::Result<&'static Mutex<Self>> {
-        HUB.get_or_make(|| Ok(Mutex::default()))
+    pub(super) fn get() -> &'static Mutex<Self> {
+        let Ok(hub) = HUB.get_or_make(|| Ok::<_, Infallible>(Mutex::default()));
+        hub
     }
 
     pub(super) fn lock(hub: &Mutex<Self>) -> MutexGuard<'_, Self> {

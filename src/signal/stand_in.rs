@@ -28,7 +28,7 @@ impl StandIn {
     pub(crate) fn expect(pid: Pid, event: EventFd) -> io::Result<Self> {
         let stand_in = Self {
             event: Arc::new(event),
-            hub: Hub::get()?,
+            hub: Hub::get(),
             process: fork::process_id(),
             _caught: Caught::new(CHILD_SIGNAL)?,
         };

@@ -5,7 +5,6 @@
 //! new pid namespace parent and child may both be process 1. A page under `MADV_WIPEONFORK` (Linux
 //! 4.14) does: the kernel hands it to the child filled with zeros, without being asked.
 
-use std::io;
 use std::ptr;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
@@ -86,26 +85,29 @@ impl<T: Send + Sync> PerProcess<T> {
 
     /// Returns this process's value, made now if there is none. Of several threads that try at
     /// once, all return the first one's.
-    pub(crate) fn get_or_make(
+    pub(crate) fn get_or_make<E>(
         &self,
-        make: impl FnOnce() -> io::Result<T>,
-    ) -> io::Result<&'static T> {
-        let known = self.0.load(Ordering::Acquire);
+        make: impl FnOnce() -> Result<T, E>,
+    ) -> Result<&'static T, E> {
+        let mut known = self.0.load(Ordering::Acquire);
         if let Some(value) = Self::of_this_process(known) {
             return Ok(value);
         }
-        let fresh = Box::new(Owned { process: process_id(), value: make()? });
-        let fresh = Box::into_raw(fresh);
-        let first = match self.0.compare_exchange(known, fresh, Ordering::AcqRel, Ordering::Acquire)
-        {
-            Ok(_) => fresh,
-            Err(first) => {
+        let fresh = Box::into_raw(Box::new(Owned { process: process_id(), value: make()? }));
+        loop {
+            let (success, failure) = (Ordering::AcqRel, Ordering::Acquire);
+            let Err(first) = self.0.compare_exchange(known, fresh, success, failure) else {
+                // SAFETY: the pointer comes from the box above, which from now on is neither
+                // changed nor freed.
+                return Ok(unsafe { &(*fresh).value });
+            };
+            known = first;
+            if let Some(value) = Self::of_this_process(known) {
                 // SAFETY: the pointer comes from the box above, and nobody else has seen it.
                 drop(unsafe { Box::from_raw(fresh) });
-                first
+                return Ok(value);
             }
-        };
-        Self::of_this_process(first).ok_or_else(|| io::Error::other("the process has forked"))
+        }
     }
 
     fn of_this_process(pointer: *mut Owned<T>) -> Option<&'static T> {

@@ -16,6 +16,7 @@ use super::signal_pipe::{self, SignalPipe};
 use super::signal_record::SignalRecord;
 use super::{MOST_SIGNALS, cvt};
 use libc::{c_int, c_void, siginfo_t};
+use std::convert::Infallible;
 use std::io;
 use std::mem;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -94,7 +95,7 @@ impl Caught {
         let number = number.ok_or_else(invalid)?;
         // Dropped after the lock, if the installation fails.
         let caught = Self { signal: number, way, process: fork::process_id() };
-        let mut wanted = Wanted::lock()?;
+        let mut wanted = Wanted::lock();
         *wanted.count(number, way) += 1;
         // Before the handler is there: it shall miss nothing.
         wanted.tell_handler(number);
@@ -113,11 +114,10 @@ impl Drop for Caught {
         if self.process != fork::process_id() {
             return;
         }
-        if let Ok(mut wanted) = Wanted::lock() {
-            *wanted.count(self.signal, self.way) -= 1;
-            wanted.uninstall_if_unwanted(self.signal);
-            wanted.tell_handler(self.signal);
-        }
+        let mut wanted = Wanted::lock();
+        *wanted.count(self.signal, self.way) -= 1;
+        wanted.uninstall_if_unwanted(self.signal);
+        wanted.tell_handler(self.signal);
     }
 }
 
@@ -167,10 +167,10 @@ pub(crate) fn forward(record: &SignalRecord) {
 }
 
 impl Wanted {
-    fn lock() -> io::Result<MutexGuard<'static, Self>> {
-        let counts = [Counts::default(); MOST_SIGNALS];
-        let wanted = WANTED.get_or_make(|| Ok(Mutex::new(Self { counts, known: Vec::new() })))?;
-        Ok(wanted.lock().unwrap_or_else(PoisonError::into_inner))
+    fn lock() -> MutexGuard<'static, Self> {
+        let nobody = || Self { counts: [Counts::default(); MOST_SIGNALS], known: Vec::new() };
+        let Ok(wanted) = WANTED.get_or_make(|| Ok::<_, Infallible>(Mutex::new(nobody())));
+        wanted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn count(&mut self, signal: usize, way: Way) -> &mut usize {
