@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 #![allow(unreachable_pub, reason = "the file is a module of several tests")]
 
-use std::env;
+use crate::kit;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -13,17 +13,9 @@ use std::time::Duration;
 /// Longer than anything takes that does not hang, and shorter than the watchdog.
 pub const PATIENCE: Duration = Duration::from_secs(8);
 
-/// The example's program, which `cargo test` has built beside this one.
+/// The example's program.
 pub fn program() -> PathBuf {
-    let own = env::current_exe().expect("the test binary has a path");
-    let profile = own.ancestors().nth(2).expect("target/PROFILE/deps/TEST");
-    let program = profile.join("examples/tcp_echo");
-    assert!(
-        program.exists(),
-        "{} is missing: run `cargo test`, or `cargo build --example tcp_echo` in the same profile",
-        program.display()
-    );
-    program
+    kit::example("tcp_echo")
 }
 
 /// A running `tcp_echo`; it ends with this value.

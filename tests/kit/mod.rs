@@ -46,7 +46,7 @@ pub use process::{
     block_signal, fork, in_child, is_root, kill, set_next_pid, set_nofile_limit, sigqueue,
     unblock_signal, wait_status,
 };
-pub use rerun::{CASE_VARIABLE, Ended, Rerun, rerun};
+pub use rerun::{CASE_VARIABLE, Ended, Rerun, example, rerun};
 pub use seccomp::{Refusal, refuse, refuse_all, refuse_when};
 pub use strace::{Trace, mark, strace_counts, strace_log};
 pub use wakers::{

@@ -10,6 +10,7 @@ use std::fs::File;
 use std::io::{Read, Seek};
 use std::os::fd::FromRawFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -79,7 +80,20 @@ impl Rerun {
     }
 }
 
-fn own_binary() -> std::path::PathBuf {
+/// The program of an example, which `cargo test` has built beside this one.
+pub fn example(name: &str) -> PathBuf {
+    let own = own_binary();
+    let profile = own.ancestors().nth(2).expect("target/PROFILE/deps/TEST");
+    let program = profile.join("examples").join(name);
+    assert!(
+        program.exists(),
+        "{} is missing: run `cargo test`, or `cargo build --example {name}` in the same profile",
+        program.display()
+    );
+    program
+}
+
+fn own_binary() -> PathBuf {
     env::current_exe().expect("the test binary has a path")
 }
 
