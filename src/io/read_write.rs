@@ -5,6 +5,7 @@ use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 
 use super::Async;
 use crate::reactor::Direction;
+use crate::sys::socket;
 
 impl<T> Async<T>
 where
@@ -123,6 +124,13 @@ where
 {
     /// Writes what there is room for, and waits if there is none; not for an empty slice.
     ///
+    /// If nobody is there to read any more, that is a [`BrokenPipe`](io::ErrorKind::BrokenPipe), as
+    /// long as the program ignores `SIGPIPE`, which std sees to when it starts. At the signal's
+    /// default action (signal(7)), a write to such a pipe ends the process. A write to a stream that
+    /// [`net`](crate::net) has made never does. To other sockets it is std that writes: its
+    /// `TcpStream` and, from Rust 1.90 on, its `UnixStream` spare the process in all but
+    /// [`write_vectored`](Self::write_vectored).
+    ///
     /// # Errors
     ///
     /// Those of the object's own `write`, and those of [`writable`](Self::writable).
@@ -152,6 +160,10 @@ where
 
     /// Writes from several buffers, one after the other, as [`write`](Self::write) does from one.
     ///
+    /// If the program does not ignore `SIGPIPE`, and nobody is there to read any more, this ends
+    /// the process, but not for a stream that [`net`](crate::net) has made; see
+    /// [`write`](Self::write).
+    ///
     /// # Errors
     ///
     /// As for [`write`](Self::write).
@@ -177,10 +189,15 @@ where
         buffers: &[IoSlice<'_>],
     ) -> impl Future<Output = io::Result<usize>> {
         let empty = buffers.iter().all(|buffer| buffer.is_empty());
+        let socket = self.source().bare_socket();
         self.operation(
             Direction::Write,
             empty,
-            move |mut io| if empty { Ok(0) } else { io.write_vectored(buffers) },
+            move |mut io| match socket {
+                _ if empty => Ok(0),
+                Some(socket) => socket::send_vectored(socket, buffers),
+                None => io.write_vectored(buffers),
+            },
             |_| false,
         )
     }

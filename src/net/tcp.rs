@@ -60,6 +60,9 @@ pub type TcpListener = Async<std::net::TcpListener>;
 /// left for now, and saves the failing call that would tell. That does not hold for a socket with
 /// an upper-layer protocol (`TCP_ULP`, as kernel TLS): make such a stream by [`Async::new`].
 ///
+/// Nor does a write to a stream made in the first three ways raise `SIGPIPE`, whatever the program
+/// does with that signal (`MSG_NOSIGNAL`, send(2)). For others, see [`write`](Async::write).
+///
 /// All methods take `&self`: one task may read while another writes.
 ///
 /// # Examples
@@ -203,7 +206,7 @@ fn accept(listener: &std::net::TcpListener) -> io::Result<(TcpStream, SocketAddr
 
 /// A stream that is non-blocking, and for which a short read or write tells that nothing is left.
 fn plain(stream: std::net::TcpStream) -> TcpStream {
-    Async::from_source(Source::new(&stream).plain_stream(), stream)
+    Async::from_source(Source::new(&stream).of_bare_socket().plain_stream(), stream)
 }
 
 /// The stream of [`TcpListener::incoming`].

@@ -32,6 +32,8 @@ pub(crate) enum Direction {
 #[derive(Debug)]
 pub(crate) struct Source {
     fd: RawFd,
+    /// Whether the object is nothing but a socket; see [`Source::bare_socket`].
+    bare_socket: bool,
     /// Whether it is a TCP stream of which no hang-up, error or urgent data were ever reported.
     plain_stream: AtomicBool,
     /// Whether a short read or write means that nothing is left; see [`Source::trusts_short`].
@@ -86,6 +88,7 @@ impl Source {
         let readiness = || Readiness { edges: AtomicU32::new(1), drained: AtomicU32::new(0) };
         Source {
             fd: io.as_fd().as_raw_fd(),
+            bare_socket: false,
             plain_stream: AtomicBool::new(false),
             short_is_drained: AtomicBool::new(false),
             readiness: [readiness(), readiness()],
@@ -98,6 +101,19 @@ impl Source {
     pub(crate) fn plain_stream(self) -> Self {
         self.plain_stream.store(true, Ordering::Relaxed);
         self
+    }
+
+    /// Says that the object is a socket of std's type, and not something that writes to one in its
+    /// own way.
+    pub(crate) fn of_bare_socket(mut self) -> Self {
+        self.bare_socket = true;
+        self
+    }
+
+    /// The socket, if the object is nothing but one: what is sent past the object, by a call that
+    /// std does not make, is what the object would have sent.
+    pub(crate) fn bare_socket(&self) -> Option<RawFd> {
+        self.bare_socket.then_some(self.fd)
     }
 
     /// The number that was registered, whatever the object behind it says later.
