@@ -9,9 +9,8 @@ use futures::{Gate, message, on_drop, on_thread, own_waker, settle};
 use selio::time::sleep;
 use selio::{Async, JoinHandle, Timer, block_on, spawn};
 use std::cell::{Cell, RefCell};
-use std::fs::File;
 use std::future::pending;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::panic::{self, catch_unwind};
@@ -31,12 +30,7 @@ fn main() {
         kit::case("no_descriptor_is_named", no_descriptor_is_named),
         kit::case("a_spawn_outside_blames_its_caller", a_spawn_outside_blames_its_caller),
         kit::case("a_second_await_says_so", a_second_await_says_so),
-        kit::case(
-            "wakes_after_the_end_touch_no_descriptor",
-            wakes_after_the_end_touch_no_descriptor,
-        ),
         kit::case("a_foreign_wake_leaves_the_loop_quiet", a_foreign_wake_leaves_the_loop_quiet),
-        kit::case("a_full_wake_counter_wakes_all_the_same", a_full_wake_counter_wakes_all_the_same),
         kit::case("threads_leave_nothing_open", threads_leave_nothing_open),
         kit::case("handles_keep_nothing_open", handles_keep_nothing_open),
         kit::case(
@@ -130,25 +124,6 @@ fn a_second_await_says_so() {
     assert_eq!(block_on(async { spawn(async { 2 }).await.unwrap() }), 2);
 }
 
-// B07
-fn wakes_after_the_end_touch_no_descriptor() {
-    let (root, task) =
-        on_thread(|| block_on(async { (own_waker().await, spawn(own_waker()).await.unwrap()) }));
-    // Whatever number the thread's objects had is one of these now, if it is free.
-    let pipes: Vec<_> = (0..50).map(|_| kit::pipe()).collect();
-    for _ in 0..100_000 {
-        root.wake_by_ref();
-        task.wake_by_ref();
-    }
-    drop((root, task));
-    for (read, write) in pipes {
-        drop(write);
-        let mut got = Vec::new();
-        File::from(read).read_to_end(&mut got).unwrap();
-        assert_eq!(got, [], "bytes for a stranger");
-    }
-}
-
 // B02
 fn a_foreign_wake_leaves_the_loop_quiet() {
     let gate = Gate::new();
@@ -164,40 +139,6 @@ fn a_foreign_wake_leaves_the_loop_quiet() {
         let waits = Timer::after(wanted);
         kit::assert_quiet(|| block_on(waits));
     });
-}
-
-/// The number of an eventfd of this process, of which there must be one.
-fn the_eventfd() -> i32 {
-    let fds = kit::open_fds();
-    let mut found = fds.iter().filter(|(_, name)| name.contains("eventfd"));
-    let (fd, _) = found.next().expect("an eventfd");
-    assert!(found.next().is_none(), "two eventfds: {fds:?}");
-    *fd
-}
-
-// B01
-fn a_full_wake_counter_wakes_all_the_same() {
-    block_on(settle());
-    let full = (u64::MAX - 1).to_ne_bytes();
-    let number = the_eventfd();
-    // SAFETY: the eight bytes live through the call.
-    let written = unsafe { libc::write(number, full.as_ptr().cast(), full.len()) };
-    assert_eq!(written, 8, "the counter was not at zero");
-    for _ in 0..3 {
-        let gate = Gate::new();
-        let theirs = gate.clone();
-        let thread = thread::spawn(move || {
-            kit::eventually("the root waits", || theirs.is_awaited());
-            futures::a_moment();
-            theirs.open();
-        });
-        block_on(async {
-            // What the first wait finds is the write above.
-            sleep(Duration::from_millis(1)).await;
-            gate.pass().await;
-        });
-        thread.join().unwrap();
-    }
 }
 
 thread_local! {
