@@ -24,6 +24,7 @@ fn main() {
         case("it_works_outside_of_block_on", it_works_outside_of_block_on),
         case("the_end_of_the_program_does_not_wait", the_end_does_not_wait),
         case("a_forked_child_has_threads_of_its_own", a_forked_child),
+        case("a_child_that_is_forked_while_the_pool_is_in_use_has_its_own", a_fork_in_the_midst),
         case("without_a_thread_the_caller_works", without_a_thread),
         case("_exits_during_work", part_exits_during_work),
     ]);
@@ -163,6 +164,22 @@ fn a_forked_child() {
     });
     assert!(kit::wait_status(child).success());
     assert_eq!(block_on(unblock(|| 3)), 3);
+}
+
+/// Forked while another thread holds the pool's lock, as often as that may be.
+fn a_fork_in_the_midst() {
+    static STOP: AtomicBool = AtomicBool::new(false);
+    let busy = thread::spawn(|| {
+        while !STOP.load(Ordering::Relaxed) {
+            drop(unblock(|| ()));
+        }
+    });
+    for _ in 0..50 {
+        let child = kit::in_child(|| assert_eq!(block_on(unblock(|| 2)), 2));
+        assert!(kit::wait_status(child).success());
+    }
+    STOP.store(true, Ordering::Relaxed);
+    busy.join().unwrap();
 }
 
 fn without_a_thread() {

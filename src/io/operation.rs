@@ -11,7 +11,8 @@ use crate::reactor::{self, Direction, Waiter};
 
 impl<T> Async<T> {
     /// The future of an operation, which is tried `at_once`, ready or not, if it may need nothing.
-    /// `short` tells whether a result is less than was asked for; see [`Source::trusts_short`].
+    /// `short` tells whether a result is less than was asked for; see
+    /// [`Source::trusts_short`](reactor::Source::trusts_short).
     pub(crate) fn operation<R>(
         &self,
         direction: Direction,
@@ -34,7 +35,7 @@ impl<T> Async<T> {
     }
 
     /// Try, wait, try again. `short` tells whether a result is less than was asked for; see
-    /// [`Source::trusts_short`].
+    /// [`Source::trusts_short`](reactor::Source::trusts_short).
     #[inline]
     pub(crate) fn poll_op<R>(
         &self,
