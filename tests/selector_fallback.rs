@@ -6,6 +6,7 @@ mod kit;
 
 use keys::{EXITED, assert_silent, drain, one_key, pipe, put, raise, ready, set_handler, watched};
 use selio::selector::{Events, Selector};
+use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
@@ -20,6 +21,7 @@ fn main() {
         ("exit_while_its_signal_is_unregistered", exit_while_its_signal_is_unregistered),
         ("found_handler_is_called", found_handler_is_called),
         ("found_handler_gets_all_arguments", found_handler_gets_all_arguments),
+        ("handler_is_one_write", handler_is_one_write),
         ("handler_on_top_keeps_its_place", handler_on_top_keeps_its_place),
         ("last_of_several_gives_back", last_of_several_gives_back),
         ("internals_do_not_show", internals_do_not_show),
@@ -27,6 +29,7 @@ fn main() {
         ("forked_child_has_children_too", forked_child_has_children_too),
         ("pidfd_is_refused_in_many_ways", pidfd_is_refused_in_many_ways),
         ("pidfd_runs_out_of_descriptors", pidfd_runs_out_of_descriptors),
+        ("_signals", part_signals),
     ]);
 }
 
@@ -207,6 +210,63 @@ fn found_handler_gets_all_arguments() {
     assert_eq!(SENDER.load(Ordering::SeqCst), child.id() as i32);
     assert_eq!(ready(&mut selector).len(), 1);
     end(child);
+}
+
+// B12
+fn handler_is_one_write() {
+    let Some((ended, trace)) = kit::rerun("_signals").strace() else {
+        kit::pass_over("strace is missing or not permitted");
+    };
+    ended.assert_success();
+    // The log has the child's calls as well.
+    let own = format!("{} ", ended.output.trim());
+    for (from, to) in [("empty", "enough"), ("full", "end")] {
+        let mut calls = trace.between(from, to);
+        calls.lines.retain(|line| line.starts_with(&own));
+        // The first two send the signal.
+        let expected = ["getpid", "kill", "write", "rt_sigreturn"];
+        let expected = expected.map(|call| (call.to_string(), 1));
+        assert_eq!(calls.counts(), HashMap::from(expected), "from {from} to {to}");
+        assert_eq!(calls.lines.iter().any(|line| line.contains("EAGAIN")), from == "full");
+    }
+}
+
+fn part_signals() {
+    println!("{}", std::process::id());
+    without_pidfd();
+    let before = kit::open_fds();
+    let mut selector = Selector::new().unwrap();
+    let child = start();
+    selector.register_process(child.id(), ()).unwrap();
+    // SAFETY: this returns the address of this thread's `errno`.
+    let errno = unsafe { libc::__errno_location() };
+    // SAFETY: the address is valid as long as the thread runs.
+    unsafe { errno.write_volatile(libc::ENOTTY) };
+    kit::mark("empty");
+    raise(libc::SIGCHLD);
+    kit::mark("enough");
+    // Whatever eventfds there are: the handler's write fails now, and that is its own affair.
+    let opened = kit::open_fds().into_iter().filter(|fd| !before.contains(fd));
+    for (number, _) in opened.filter(|(_, name)| name.contains("eventfd")) {
+        fill(number);
+    }
+    kit::mark("full");
+    // SAFETY: as above.
+    unsafe { errno.write_volatile(libc::ENOTTY) };
+    raise(libc::SIGCHLD);
+    // SAFETY: as above.
+    assert_eq!(unsafe { errno.read_volatile() }, libc::ENOTTY, "the handler changes errno");
+    kit::mark("end");
+    end(child);
+}
+
+/// Fills the counter of an eventfd as far as one write can.
+fn fill(number: i32) {
+    let much = (u64::MAX - 2).to_ne_bytes();
+    for bytes in [much, 1_u64.to_ne_bytes(), 1_u64.to_ne_bytes()] {
+        // SAFETY: the eight bytes live through the call, which does not block if they are too many.
+        unsafe { libc::write(number, bytes.as_ptr().cast(), bytes.len()) };
+    }
 }
 
 fn handler_on_top_keeps_its_place() {
