@@ -172,10 +172,12 @@ fn a_fork_in_the_midst() {
     static STOP: AtomicBool = AtomicBool::new(false);
     let busy = thread::spawn(|| {
         while !STOP.load(Ordering::Relaxed) {
-            block_on(unblock(|| ()));
+            // Many at once, so that the lock is nearly always held.
+            let work: Vec<_> = (0..1_000).map(|_| unblock(|| ())).collect();
+            work.into_iter().for_each(block_on);
         }
     });
-    for _ in 0..50 {
+    for _ in 0..500 {
         // SAFETY: what the child does below needs no lock but the allocator's, which the C library
         // gives back to a forked child.
         let child = unsafe { libc::fork() };
