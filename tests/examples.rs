@@ -1,12 +1,23 @@
 //! The examples that run to their end by themselves, as programs: they end, and say what they
 //! should.
 
+mod echo;
 mod kit;
 
+use echo::{Server, ask};
+use kit::case;
+use std::io::{ErrorKind, Read};
+use std::net::{Shutdown, TcpStream};
+use std::os::unix::process::ExitStatusExt;
 use std::process::Command;
 
 fn main() {
-    kit::run_cases(&[kit::case("worker_threads", worker_threads).secs(60)]);
+    kit::run_cases(&[
+        case("worker_threads", worker_threads).secs(60),
+        case("a_server_that_is_asked_to_end_lets_its_clients_finish", lets_finish),
+        case("a_server_that_is_asked_to_end_cuts_off_who_takes_too_long", cuts_off),
+        case("a_server_that_is_asked_twice_dies", dies_at_the_second),
+    ]);
 }
 
 /// What an example prints, line by line. It must end well and complain of nothing.
@@ -34,4 +45,48 @@ fn worker_threads() {
     }
     let wrong = Command::new(kit::example("worker_threads")).arg("many").output().unwrap();
     assert!(!wrong.status.success());
+}
+
+/// Asks the server to end, and waits until it listens no more.
+fn ask_to_end(server: &Server, signal: i32) {
+    kit::kill(server.pid(), signal).unwrap();
+    kit::eventually("newcomers are refused", || {
+        let newcomer = TcpStream::connect(server.address);
+        newcomer.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+    });
+}
+
+fn lets_finish() {
+    for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
+        let mut server = Server::of("graceful_shutdown", &["60"]);
+        let (mut client, gone) = (server.connect(), server.connect());
+        ask(&mut client, b"hello");
+        drop(gone);
+        ask_to_end(&server, signal);
+        ask(&mut client, b"still there?");
+        client.shutdown(Shutdown::Write).unwrap();
+        assert!(server.wait().success());
+        let mut told = String::new();
+        server.told.read_to_string(&mut told).unwrap();
+        let who = format!("signal {signal} from process {}\n", std::process::id());
+        assert!(told.starts_with(&who), "{told}");
+    }
+}
+
+fn cuts_off() {
+    let mut server = Server::of("graceful_shutdown", &["1"]);
+    let mut client = server.connect();
+    ask(&mut client, b"hello");
+    ask_to_end(&server, libc::SIGTERM);
+    assert_eq!(server.wait().code(), Some(1));
+    assert_eq!(client.read(&mut [0]).unwrap(), 0);
+}
+
+fn dies_at_the_second() {
+    let mut server = Server::of("graceful_shutdown", &["60"]);
+    let mut client = server.connect();
+    ask(&mut client, b"hello");
+    ask_to_end(&server, libc::SIGINT);
+    kit::kill(server.pid(), libc::SIGINT).unwrap();
+    assert_eq!(server.wait().signal(), Some(libc::SIGINT));
 }

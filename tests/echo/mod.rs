@@ -1,4 +1,4 @@
-//! The example `tcp_echo` as a server under test, and clients for it that know nothing of selio.
+//! The examples that serve echoes as servers under test, and clients for it that know nothing of selio.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 #![allow(unreachable_pub, reason = "the file is a module of several tests")]
 
@@ -7,7 +7,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 /// Longer than anything takes that does not hang, and shorter than the watchdog.
@@ -23,6 +23,8 @@ pub fn program() -> PathBuf {
 pub struct Server {
     child: Child,
     pub address: SocketAddr,
+    /// What it prints after the address. Held open, for a program that prints to nobody fails.
+    pub told: BufReader<ChildStdout>,
 }
 
 impl Server {
@@ -39,16 +41,24 @@ impl Server {
         Self::start_as(shell)
     }
 
+    /// Another example that serves echoes, at a free port and with these further arguments.
+    pub fn of(example: &str, args: &[&str]) -> Self {
+        let mut command = Command::new(kit::example(example));
+        command.arg("127.0.0.1:0").args(args);
+        Self::start_as(command)
+    }
+
     fn start_as(mut command: Command) -> Self {
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = command.spawn().expect("the example can be started");
         let mut line = String::new();
         let stdout = child.stdout.take().expect("it was piped");
-        BufReader::new(stdout).read_line(&mut line).unwrap();
+        let mut told = BufReader::new(stdout);
+        told.read_line(&mut line).unwrap();
         let address = line.trim().strip_prefix("listening on ");
         let address = address.expect("the first line tells the address");
         let address = address.parse().expect("an address");
-        Self { child, address }
+        Self { child, address, told }
     }
 
     pub fn pid(&self) -> i32 {
@@ -75,6 +85,11 @@ impl Server {
     pub fn assert_alive(&mut self) {
         let ended = self.child.try_wait().expect("the child is ours");
         assert_eq!(ended, None, "the server has ended");
+    }
+
+    /// Waits until it ends by itself.
+    pub fn wait(&mut self) -> ExitStatus {
+        self.child.wait().expect("the child is ours")
     }
 
     /// The state of the server's only thread, as `ps` shows it: `S` while it waits in the kernel.
