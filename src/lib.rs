@@ -2,10 +2,10 @@
 //!
 //! An epoll selector sits underneath a single-threaded executor. Whatever the kernel can wait for,
 //! a socket, a timer, a signal, a child, an event from another thread, is one kind of thing in the
-//! [`selector`].
+//! [`selector`], and one kind of thing to the user: a future or a stream.
 //!
-//! Start with [`block_on`] and [`spawn`]; then see [`net`] and [`time`], [`Async`] for any other
-//! descriptor, and [`selector`] for programs that write their own loop.
+//! Start with [`block_on`] and [`spawn`]; then see [`net`], [`time`], [`signal`] and [`process`],
+//! [`Async`] for any other descriptor, and [`selector`] for programs that write their own loop.
 //!
 //! ```
 //! use selio::net::{TcpListener, TcpStream};
@@ -71,6 +71,7 @@ pub mod time;
 pub mod io;
 pub mod event;
 pub mod signal;
+pub mod process;
 pub mod net;
 
 pub use executor::{Handle, JoinError, JoinHandle, block_on, handle, spawn};

@@ -314,6 +314,14 @@ impl Drop for Driving {
     }
 }
 
+/// Whether a `block_on` runs on this thread.
+pub(crate) fn is_driven_here() -> bool {
+    CURRENT.with(|current| {
+        let current = current.borrow();
+        current.as_ref().is_some_and(|reactor| reactor.is_driven() && reactor.poller.is_ours())
+    })
+}
+
 fn thread_is_ending() -> bool {
     RELEASE.try_with(|_| ()).is_err()
 }

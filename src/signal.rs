@@ -13,7 +13,6 @@
 
 mod hub;
 mod port;
-#[allow(dead_code, reason = "children without pidfds come next")]
 mod stand_in;
 
 use std::fmt;
@@ -38,7 +37,6 @@ pub use crate::sys::signal_number::{
 };
 use hub::{Hub, Taken};
 pub(crate) use port::Port;
-#[allow(unused_imports, reason = "children without pidfds come next")]
 pub(crate) use stand_in::StandIn;
 
 /// Waits for signals: a stream of what the kernel tells of each.

@@ -207,13 +207,11 @@ impl Hub {
         self.inboxes.iter_mut().filter_map(|(_, inbox)| inbox.waker.take()).collect()
     }
 
-    #[allow(dead_code, reason = "children without pidfds come next")]
     pub(super) fn add_child(&mut self, pid: Pid, event: &Arc<EventFd>) {
         self.children.push((pid, Arc::clone(event)));
         self.update_wanted();
     }
 
-    #[allow(dead_code, reason = "children without pidfds come next")]
     pub(super) fn remove_child(&mut self, event: &Arc<EventFd>) {
         self.children.retain(|(_, known)| !Arc::ptr_eq(known, event));
         self.update_wanted();

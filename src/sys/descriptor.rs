@@ -1,7 +1,7 @@
 //! What can be asked of any descriptor: whether it is non-blocking, and whether a try would block.
 
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 
 use super::cvt;
 
@@ -45,5 +45,15 @@ pub(crate) fn set_nonblocking(fd: RawFd) -> io::Result<()> {
         // SAFETY: F_SETFL takes an integer and touches no memory.
         cvt(unsafe { libc::fcntl(fd, libc::F_SETFL, flags | libc::O_NONBLOCK) })?;
     }
+    Ok(())
+}
+
+/// Takes `O_NONBLOCK` from the open file, and with it from all descriptors of it.
+pub(crate) fn set_blocking(file: &impl AsFd) -> io::Result<()> {
+    let fd = file.as_fd().as_raw_fd();
+    // SAFETY: F_GETFL takes no argument and touches no memory.
+    let flags = cvt(unsafe { libc::fcntl(fd, libc::F_GETFL) })?;
+    // SAFETY: F_SETFL takes an integer and touches no memory.
+    cvt(unsafe { libc::fcntl(fd, libc::F_SETFL, flags & !libc::O_NONBLOCK) })?;
     Ok(())
 }

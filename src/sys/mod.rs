@@ -2,6 +2,7 @@
 //! owned, safe type.
 #![allow(unsafe_code)]
 
+pub(crate) mod child;
 pub(crate) mod descriptor;
 pub(crate) mod epoll;
 pub(crate) mod event_fd;

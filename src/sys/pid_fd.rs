@@ -2,17 +2,17 @@
 //! away.
 
 use super::cvt;
-use libc::c_long;
+use libc::{c_int, c_long};
 use std::io;
 use std::mem;
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Whether `pidfd_open` (Linux 5.3) was refused as such once: it will be refused again.
 static REFUSED: AtomicBool = AtomicBool::new(false);
 
 /// A number that can be a process's: above zero, so that it never means a group or everybody.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Pid(libc::pid_t);
 
 impl Pid {
@@ -24,6 +24,15 @@ impl Pid {
                 format!("{number} is no process id"),
             )),
         }
+    }
+
+    pub(super) fn get(self) -> libc::pid_t {
+        self.0
+    }
+
+    /// The number as std and `getpid` tell it.
+    pub(crate) fn number(self) -> u32 {
+        self.0.unsigned_abs()
     }
 }
 
@@ -57,6 +66,29 @@ impl PidFd {
             Some(libc::EINVAL) if is_child(pid) => Ok(None),
             _ => Err(error),
         }
+    }
+
+    /// Sends a signal to the process, and never to another that has its number by now. False says
+    /// that this system has no such call (Linux 5.1), or a sandbox refuses it.
+    pub(crate) fn send_signal(&self, signal: c_int) -> io::Result<bool> {
+        let (call, fd) = (libc::SYS_pidfd_send_signal, self.0.as_raw_fd());
+        let no_info: *const libc::siginfo_t = std::ptr::null();
+        // SAFETY: without a `siginfo_t` the kernel makes one as for kill(2), and reads none.
+        match unsafe { libc::syscall(call, fd, signal, no_info, 0) } {
+            0 => Ok(true),
+            _ => match io::Error::last_os_error() {
+                // For want of a permission kill(2) will say the same.
+                error if matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)) => {
+                    Ok(false)
+                }
+                error => Err(error),
+            },
+        }
+    }
+
+    /// Whether an error of `open` says that there is no room for a descriptor now.
+    pub(crate) fn is_lack_of_room(error: &io::Error) -> bool {
+        matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM))
     }
 
     /// Calls by number: glibc has the function since 2.36 only, musl not at all.

@@ -22,6 +22,11 @@ pub(crate) fn refusal(signal: c_int) -> Option<&'static str> {
     }
 }
 
+/// Whether a signal of this number can be sent.
+pub(crate) fn exists(signal: c_int) -> bool {
+    (1..=libc::SIGRTMAX()).contains(&signal)
+}
+
 /// Returns the set of these signals. A number that is none is left out, which `sigaddset` checks.
 pub(super) fn set_of(signals: impl IntoIterator<Item = c_int>) -> libc::sigset_t {
     // SAFETY: `sigset_t` is made of integers, for which zeros are a value.

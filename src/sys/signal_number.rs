@@ -5,3 +5,6 @@ pub use libc::{
     SIGRTMAX, SIGRTMIN, SIGSYS, SIGTERM, SIGTRAP, SIGTSTP, SIGTTIN, SIGTTOU, SIGURG, SIGUSR1,
     SIGUSR2, SIGVTALRM, SIGWINCH, SIGXCPU, SIGXFSZ,
 };
+
+/// For who sends it; nobody can wait for it.
+pub(crate) use libc::SIGKILL;

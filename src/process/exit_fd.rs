@@ -1,0 +1,69 @@
+//! The descriptor that becomes readable when a process has ended.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::pin::pin;
+use std::sync::Arc;
+
+use crate::io::Async;
+use crate::reactor::Source;
+use crate::signal::{Port, StandIn};
+use crate::sys::event_fd::EventFd;
+use crate::sys::pid_fd::{Pid, PidFd};
+
+/// A pidfd, or what stands in for it. It is never read.
+#[derive(Debug)]
+pub(super) enum ExitFd {
+    PidFd(PidFd),
+    StandIn(StandIn),
+}
+
+impl ExitFd {
+    /// Opens the descriptor of a process. `spare` stands in for a pidfd where the system gives
+    /// none, or has no room for one now.
+    pub(super) fn open(pid: Pid, spare: EventFd) -> io::Result<Self> {
+        match PidFd::open(pid) {
+            Ok(Some(pid_fd)) => Ok(Self::PidFd(pid_fd)),
+            Err(error) if !PidFd::is_lack_of_room(&error) => Err(error),
+            Ok(None) | Err(_) => StandIn::expect(pid, spare).map(Self::StandIn),
+        }
+    }
+
+    pub(super) fn watch(self) -> Async<Self> {
+        // Whether it blocks does not matter to what is never read.
+        Async::from_source(Source::new(&self), self)
+    }
+
+    /// What is to be held on a thread so that it hears of the exit.
+    pub(super) fn port_here(&self) -> io::Result<Option<Arc<Port>>> {
+        match self {
+            Self::PidFd(_) => Ok(None),
+            Self::StandIn(_) => Port::here().map(Some),
+        }
+    }
+}
+
+/// Awaits a future that waits for this descriptor, wherever it is polled.
+pub(super) async fn heard<R>(
+    watch: &Async<ExitFd>,
+    future: impl Future<Output = io::Result<R>>,
+) -> io::Result<R> {
+    let mut future = pin!(future);
+    let mut port = None;
+    poll_fn(move |cx| {
+        let former = std::mem::replace(&mut port, watch.get_ref().port_here()?);
+        drop(former);
+        future.as_mut().poll(cx)
+    })
+    .await
+}
+
+impl AsFd for ExitFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::PidFd(pid_fd) => pid_fd.as_fd(),
+            Self::StandIn(stand_in) => stand_in.as_fd(),
+        }
+    }
+}
