@@ -1,5 +1,5 @@
-//! A tour of selio: an echo server with a hundred clients, timers, a timeout, a wake-up from
-//! another thread, a child process and a signal, all in one thread.
+//! A tour of selio: an echo server with a hundred clients, timers, a timeout, wake-ups from other
+//! threads, signals, children, and the selector by itself, all in one thread.
 //!
 //! Each step checks what it shows and prints a line with what it measured; the program ends with an
 //! error if one of them fails. It needs nothing but this repository and takes a few seconds.
@@ -8,15 +8,16 @@
 
 use std::error::Error;
 use std::hash::{DefaultHasher, Hasher};
-use std::pin::pin;
-use std::process::Command;
-use std::sync::{Arc, Mutex};
-use std::task::{Poll, Waker};
+use std::os::unix::process::ExitStatusExt;
+use std::process::{self, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use selio::event::Event;
 use selio::net::{TcpListener, TcpStream};
+use selio::process::Command;
 use selio::selector::{Events, Selector};
+use selio::signal::{SIGTERM, SIGUSR1, Signals};
 use selio::time::{Timer, timeout};
 
 type Outcome<T = String> = Result<T, Box<dyn Error>>;
@@ -25,15 +26,22 @@ const CLIENTS: u64 = 100;
 const MESSAGES: u64 = 1_000;
 const SIZE: usize = 64;
 
+/// Longer than anything here takes.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+const SIGKILL: i32 = 9;
+
 fn main() -> Outcome<()> {
     println!("A tour of selio: everything below happens in one thread.\n");
     selio::block_on(async {
         step("echo", echo().await)?;
         step("timers", timers().await)?;
         step("timeout", a_timeout().await)?;
-        step("other threads", wake_from_thread().await)
+        step("other threads", other_threads().await)?;
+        step("signals", signals().await)?;
+        step("children", children().await)
     })?;
-    step("the kernel", child_and_signal())?;
+    step("the selector", selector())?;
     let threads = std::fs::read_dir("/proc/self/task")?.count();
     check(threads == 1, "no thread is left")?;
     println!("\nAll of it is true, and this process has {threads} thread.");
@@ -136,47 +144,96 @@ async fn a_timeout() -> Outcome {
     Ok(format!("gave up on what never comes after {took:.1?} ({limit:?} were asked for)"))
 }
 
-/// A thread computes; the loop sleeps until the thread wakes it.
-async fn wake_from_thread() -> Outcome {
-    #[derive(Default)]
-    struct Desk {
-        result: Option<(u64, Instant)>,
-        waiting: Option<Waker>,
-    }
-    let desk = Arc::new(Mutex::new(Desk::default()));
-    let theirs = Arc::clone(&desk);
-    let thread = thread::spawn(move || {
+/// Threads wake the sleeping loop by an event, and have it run what they send.
+async fn other_threads() -> Outcome {
+    let (event, here, handle) = (Event::new()?, thread::current().id(), selio::handle());
+    let trigger = event.trigger();
+    let worker = thread::spawn(move || {
         thread::sleep(Duration::from_millis(20));
-        let sum = (1..=1_000_000).sum();
-        let mut desk = theirs.lock().expect("nobody panics at the desk");
-        desk.result = Some((sum, Instant::now()));
-        let waiting = desk.waiting.take();
-        drop(desk);
-        waiting.into_iter().for_each(Waker::wake);
+        let sent = Instant::now();
+        trigger.trigger().map(|()| sent)
     });
-    let answer = std::future::poll_fn(|cx| {
-        let mut desk = desk.lock().expect("nobody panics at the desk");
-        desk.waiting = Some(cx.waker().clone());
-        desk.result.map_or(Poll::Pending, Poll::Ready)
-    });
-    let (sum, sent) = timeout(Duration::from_secs(5), pin!(answer)).await?;
-    let took = sent.elapsed();
-    thread.join().map_err(|_| "the thread panicked")?;
-    check(sum == 500_000_500_000, "the thread can add")?;
-    Ok(format!("a thread's answer woke the sleeping loop in {took:.0?}"))
+    timeout(PATIENCE, event.wait()).await??;
+    let woken = Instant::now();
+    let sent = worker.join().map_err(|_| "the thread panicked")??;
+    let order = thread::spawn(move || handle.spawn(|| async { thread::current().id() }));
+    let order = order.join().map_err(|_| "the thread panicked")?;
+    check(timeout(PATIENCE, order).await?? == here, "what a thread sends runs here")?;
+    let took = woken.saturating_duration_since(sent);
+    Ok(format!("a thread's trigger woke the sleeping loop in {took:.0?}; another's task ran here"))
 }
 
-/// The selector by itself: a child that sends us a signal and exits.
-fn child_and_signal() -> Outcome {
-    let mut selector = Selector::new()?;
-    selector.register_signal(libc::SIGUSR1, "signal")?;
+/// Children that run at the same time: one that speaks, some that end well, one that will not end.
+async fn children() -> Outcome {
     let start = Instant::now();
+    let answer = Command::new("tr")
+        .args(["a-z", "A-Z"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let mut stubborn = Command::new("sh");
+    let mut stubborn = stubborn
+        .args(["-c", "trap '' TERM; echo ready; while :; do sleep 1; done"])
+        .stdout(Stdio::piped())
+        .kill_group(true)
+        .spawn()?;
+    let mut sleepers = Vec::new();
+    for code in 0..20 {
+        let script = format!("sleep 0.1; exit {code}");
+        sleepers.push(selio::spawn(Command::new("sh").args(["-c", &script]).status()));
+    }
+    let answer = timeout(PATIENCE, answer.output_with_input(b"hello")).await??;
+    check(answer.stdout == b"HELLO", "a child answers what it is asked")?;
+    for (code, sleeper) in (0..).zip(sleepers) {
+        let status = timeout(PATIENCE, sleeper).await???;
+        check(status.code() == Some(code), "each exit code is its child's")?;
+    }
+    let together = start.elapsed();
+    // It ignores SIGTERM once it has said so.
+    let ready = stubborn.stdout.as_ref().ok_or("it was piped")?;
+    timeout(PATIENCE, ready.readable()).await??;
+    let ended = timeout(PATIENCE, stubborn.terminate(Duration::from_millis(20))).await??;
+    check(ended.signal() == Some(SIGKILL), "who ignores SIGTERM is killed")?;
+    let rss = stubborn.usage().ok_or("it has ended")?.max_rss() / 1024;
+    Ok(format!(
+        "20 children slept 100 ms each, {together:.0?} in all; one of {rss} KiB ignored SIGTERM and was killed"
+    ))
+}
+
+/// A signal tells who has sent it, and is given back in the end.
+async fn signals() -> Outcome {
+    let before = mask()?;
+    let mut signals = Signals::new([SIGUSR1, SIGTERM])?;
     let mut child = Command::new("sh").args(["-c", "kill -USR1 $PPID; exit 7"]).spawn()?;
+    let info = timeout(PATIENCE, signals.next()).await?.ok_or("a stream without end")??;
+    check(info.signo() == SIGUSR1, "it is the signal that was sent")?;
+    check(info.pid() == child.id(), "it says who has sent it")?;
+    check(timeout(PATIENCE, child.status()).await??.code() == Some(7), "the child ends with 7")?;
+    check(mask()? == before, "no signal is blocked for it")?;
+    Ok(format!(
+        "child {} sent SIGUSR1, with its name on it, and nothing was blocked for that",
+        info.pid()
+    ))
+}
+
+/// The signals that this thread blocks, as the kernel tells it.
+fn mask() -> Outcome {
+    let status = std::fs::read_to_string("/proc/thread-self/status")?;
+    let mask = status.lines().find(|line| line.starts_with("SigBlk:"));
+    Ok(mask.ok_or("no mask in /proc")?.to_owned())
+}
+
+/// The selector by itself, in a loop of one's own: a child that sends us a signal and exits.
+fn selector() -> Outcome {
+    let mut selector = Selector::new()?;
+    selector.register_signal(SIGUSR1, "signal")?;
+    let start = Instant::now();
+    let mut child = process::Command::new("sh").args(["-c", "kill -USR1 $PPID; exit 7"]).spawn()?;
     let pid = child.id();
     selector.register_process(pid, "child")?;
     let (mut signalled, mut exited) = (false, false);
     while !(signalled && exited) {
-        let keys = selector.select(Some(Duration::from_secs(5)))?;
+        let keys = selector.select(Some(PATIENCE))?;
         check(!keys.is_empty(), "something happens within five seconds")?;
         for key in keys {
             if let Some(info) = key.signal_info() {
