@@ -57,7 +57,9 @@ fn storm(subscriber_blocks: bool, others_block: bool) {
         let children = spawn(start_children(spawners_mask));
         let mut values = Vec::new();
         let mut kills = 0;
-        while values.len() < SIGNALS as usize {
+        // The kills are merged, but not lost. Their handler may run last: of several that are due
+        // at once in one thread, the kernel lets the one for the greatest number run first.
+        while values.len() < SIGNALS as usize || kills == 0 {
             let info = timeout(Duration::from_secs(20), signals.next()).await;
             let info = info.expect("all that was queued comes").unwrap().unwrap();
             assert_eq!((info.pid(), info.uid()), (sender as u32, own_uid()));
@@ -72,7 +74,6 @@ fn storm(subscriber_blocks: bool, others_block: bool) {
         // In order where one reader takes them all; a handler in each of several threads has none.
         values.sort_unstable();
         assert!(values.iter().copied().eq(0..SIGNALS), "each came once");
-        assert!(kills > 0, "merged, but not lost");
         children.await.unwrap();
     });
     assert_eq!(kit::thread_masks(), masks);
