@@ -189,8 +189,8 @@ impl Wanted {
     fn install(&mut self, signal: usize) -> io::Result<()> {
         let (slot, number) = (&SLOTS[signal], signal as c_int);
         let current = Disposition::get(number)?;
-        let in_place =
-            current.is_ours() || (slot.installed.load(Ordering::Relaxed) && current.has_handler());
+        let in_place = current.is_ours()
+            || (slot.installed.load(Ordering::Relaxed) && slot.is_beneath(&current));
         if !in_place {
             slot.found.store(ptr::from_ref(self.known(current)).cast_mut(), Ordering::Release);
         }
@@ -241,6 +241,12 @@ impl Slot {
     fn is_ours(&self) -> bool {
         self.process.load(Ordering::Acquire) == fork::process_id()
             && self.pid.load(Ordering::Relaxed) == std::process::id() as c_int
+    }
+
+    /// Whether ours, once installed, is beneath this. What we have found ourselves was there first:
+    /// in a forked child, for instance, that has given it back.
+    fn is_beneath(&self, current: &Disposition) -> bool {
+        current.has_handler() && !self.found().is_some_and(|found| found.equals(current))
     }
 
     fn found(&self) -> Option<&'static Disposition> {
