@@ -142,9 +142,13 @@ impl AsFd for ChildNotice {
     }
 }
 
-/// Whether a signal does nothing to the process.
+/// Whether a signal does nothing to the process, or did nothing before we caught it.
 pub(crate) fn is_ignored(signal: c_int) -> bool {
-    Disposition::get(signal).is_ok_and(|current| current.0.sa_sigaction == libc::SIG_IGN)
+    let slot = usize::try_from(signal).ok().and_then(|signal| SLOTS.get(signal));
+    Disposition::get(signal).is_ok_and(|current| match slot.and_then(Slot::found) {
+        Some(found) if current.is_ours() => found.is_ignored(),
+        _ => current.is_ignored(),
+    })
 }
 
 /// Tells every selector in need that children may have ended. Whoever reads SIGCHLD from a signalfd
@@ -282,6 +286,10 @@ impl Disposition {
         self.0.sa_sigaction != libc::SIG_DFL && self.0.sa_sigaction != libc::SIG_IGN
     }
 
+    fn is_ignored(&self) -> bool {
+        self.0.sa_sigaction == libc::SIG_IGN
+    }
+
     fn is_ours(&self) -> bool {
         self.0.sa_sigaction == on_signal as InfoHandler as usize
     }
@@ -303,8 +311,7 @@ impl Disposition {
     /// handler has to say by a flag.
     fn with_our_handler(mut self) -> Self {
         let kept = self.0.sa_flags & (libc::SA_NOCLDSTOP | libc::SA_NOCLDWAIT);
-        let ignored = self.0.sa_sigaction == libc::SIG_IGN;
-        let no_zombies = if ignored { libc::SA_NOCLDWAIT } else { 0 };
+        let no_zombies = if self.is_ignored() { libc::SA_NOCLDWAIT } else { 0 };
         self.0.sa_flags =
             libc::SA_SIGINFO | libc::SA_RESTART | libc::SA_ONSTACK | kept | no_zombies;
         self.0.sa_sigaction = on_signal as InfoHandler as usize;
