@@ -105,10 +105,11 @@ impl SignalRecord {
         match (signo, code) {
             // Codes between SI_USER and SI_KERNEL are the signal's own.
             (libc::SIGCHLD, 1..0x80) => record.with_child(fields),
-            (libc::SIGIO, 1..0x80) | (_, SI_SIGIO) => record.with_poll(fields),
+            // A trap of the processor or of a filter has an address, which we do not pass on.
+            (libc::SIGTRAP | libc::SIGSYS, 1..0x80) => record,
+            // A descriptor's signal: SIGIO, or any that has no codes of its own (F_SETSIG).
+            (_, 1..0x80 | SI_SIGIO) => record.with_poll(fields),
             (_, SI_TIMER) => record.with_timer(fields),
-            // A fault of the processor or of a filter has an address, which we do not pass on.
-            (_, 1..0x80) => record,
             _ => record.with_sender(fields, code < 0),
         }
     }
