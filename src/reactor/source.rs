@@ -74,8 +74,9 @@ enum Left {
     Waiting(Option<Waiting>),
     /// There was no need: something has happened since the last try.
     NotNow(Waker),
-    /// The descriptor cannot be waited for. All wakers that were left are given up.
-    Refused(io::Error, Vec<Waker>),
+    /// The descriptor cannot be waited for. This waker is given back, and those that others had
+    /// left are given up.
+    Refused(io::Error, Option<Waiting>, Vec<Waker>),
 }
 
 /// The key of the waiter that stands for all callers of the poll functions of one direction: the
@@ -274,9 +275,10 @@ impl Source {
         match Reactor::with_current(|here| self.leave_waker(direction, left, waker, here))? {
             Left::Waiting(_former) => Poll::Pending,
             Left::NotNow(_waker) => Poll::Ready(Ok(())),
-            Left::Refused(error, stranded) => {
+            Left::Refused(error, _own, stranded) => {
                 // Whoever else waits has lost its reactor as well: polled again, each finds out for
-                // itself.
+                // itself. The one that asks is told now: a waker that polls when it is woken would
+                // ask for ever.
                 wake_all(stranded);
                 Poll::Ready(Err(error))
             }
@@ -306,7 +308,8 @@ impl Source {
             Ok(()) => Left::Waiting(former),
             Err(error) => {
                 self.forget_drained();
-                Left::Refused(error, state.take_all())
+                let own = state.remove(direction, key);
+                Left::Refused(error, own, state.take_all())
             }
         }
     }
