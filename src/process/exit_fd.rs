@@ -10,7 +10,7 @@ use crate::io::Async;
 use crate::reactor::Source;
 use crate::signal::{Port, StandIn};
 use crate::sys::event_fd::EventFd;
-use crate::sys::pid_fd::{Pid, PidFd};
+use crate::sys::pid_fd::{Child, Pid, PidFd, peek_exit};
 
 /// A pidfd, or what stands in for it. It is never read.
 #[derive(Debug)]
@@ -27,6 +27,14 @@ impl ExitFd {
             Ok(Some(pid_fd)) => Ok(Self::PidFd(pid_fd)),
             Err(error) if !PidFd::is_lack_of_room(&error) => Err(error),
             Ok(None) | Err(_) => StandIn::expect(pid, spare).map(Self::StandIn),
+        }
+    }
+
+    /// Looks whether a child has ended, and takes nothing.
+    pub(super) fn peek(&self, pid: Pid) -> io::Result<Child> {
+        match self {
+            Self::PidFd(pid_fd) => pid_fd.peek_exit(pid),
+            Self::StandIn(_) => peek_exit(pid),
         }
     }
 

@@ -20,7 +20,7 @@ use crate::signal::Port;
 use crate::sys::child::{self, Exit};
 use crate::sys::event_fd::EventFd;
 use crate::sys::fork::{self, PerProcess};
-use crate::sys::pid_fd::{Child, Pid, peek_exit};
+use crate::sys::pid_fd::{Child, Pid};
 use crate::sys::signal_mask;
 use crate::sys::signal_number::SIGKILL;
 
@@ -59,6 +59,17 @@ enum State {
     Ended(Exit),
     /// Somebody else has reaped it.
     Taken,
+}
+
+impl State {
+    /// What the child left, or why that is not known; `None` while it runs.
+    fn outcome(self) -> Option<io::Result<Exit>> {
+        match self {
+            State::Running => None,
+            State::Ended(exit) => Some(Ok(exit)),
+            State::Taken => Some(Err(taken())),
+        }
+    }
 }
 
 impl Running {
@@ -107,35 +118,35 @@ impl Running {
             )));
         }
         let mut state = self.lock();
-        match *state {
-            State::Running => {}
-            State::Ended(exit) => return Some(Ok(exit)),
-            State::Taken => return Some(Err(taken())),
+        if let Some(known) = state.outcome() {
+            return Some(known);
         }
-        let ended = match self.reap() {
-            Ok(None) => return None,
-            Ok(Some(exit)) => State::Ended(exit),
-            Err(error) if child::is_not_ours(&error) => State::Taken,
+        match self.reap() {
+            Ok(State::Running) => return None,
+            Ok(over) => *state = over,
             Err(error) => return Some(Err(error)),
-        };
-        *state = ended;
-        forget_started(self.pid);
-        match ended {
-            State::Ended(exit) => Some(Ok(exit)),
-            State::Running | State::Taken => Some(Err(taken())),
         }
+        forget_started(self.pid);
+        state.outcome()
     }
 
-    fn reap(&self) -> io::Result<Option<Exit>> {
-        if self.group {
-            match peek_exit(self.pid)? {
-                Child::Running => return Ok(None),
-                // Before the number is given free. Those that are left may have gone meanwhile.
-                Child::Exited => _ = child::kill_group(self.pid, SIGKILL),
-                Child::Unknown => {}
-            }
+    /// Looks first, for `wait4` knows numbers only: by the pidfd, one that is another child's by now
+    /// is not mistaken.
+    fn reap(&self) -> io::Result<State> {
+        match self.watch.get_ref().peek(self.pid)? {
+            Child::Running => return Ok(State::Running),
+            Child::Unknown => return Ok(State::Taken),
+            Child::Exited => {}
         }
-        child::reap(self.pid)
+        if self.group {
+            // Before the number is given free. Those that are left may have gone meanwhile.
+            _ = child::kill_group(self.pid, SIGKILL);
+        }
+        match child::reap(self.pid) {
+            Ok(exit) => Ok(exit.map_or(State::Running, State::Ended)),
+            Err(error) if child::is_not_ours(&error) => Ok(State::Taken),
+            Err(error) => Err(error),
+        }
     }
 
     /// Waits until the child has ended, and reaps it.
@@ -172,22 +183,23 @@ impl Running {
     }
 
     fn send(&self, signal: i32) -> io::Result<()> {
-        if let (false, ExitFd::PidFd(pid_fd)) = (self.group, self.watch.get_ref()) {
+        let exit_fd = self.watch.get_ref();
+        if self.group && exit_fd.peek(self.pid)? != Child::Unknown {
+            let sent = child::kill_group(self.pid, signal);
+            if child::is_in_own_group(self.pid) {
+                return sent;
+            }
+            // It has left the group that it led, and others may have stayed: it gets its own.
+        }
+        if let ExitFd::PidFd(pid_fd) = exit_fd {
             if pid_fd.send_signal(signal)? {
                 return Ok(());
             }
         }
-        if peek_exit(self.pid)? == Child::Unknown {
-            return Ok(());
+        match exit_fd.peek(self.pid)? {
+            Child::Unknown => Ok(()),
+            Child::Running | Child::Exited => child::kill(self.pid, signal),
         }
-        if self.group {
-            match child::kill_group(self.pid, signal) {
-                // It has left the group that it led.
-                Err(error) if child::is_nobody(&error) => {}
-                done => return done,
-            }
-        }
-        child::kill(self.pid, signal)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -78,6 +78,12 @@ pub(crate) fn kill_group(leader: Pid, signal: c_int) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether a child is in the process group of its own number.
+pub(crate) fn is_in_own_group(pid: Pid) -> bool {
+    // SAFETY: `getpgid` takes no pointer.
+    unsafe { libc::getpgid(pid.get()) == pid.get() }
+}
+
 /// Whether there is nobody whom an error of kill(2) speaks of.
 pub(crate) fn is_nobody(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::ESRCH)

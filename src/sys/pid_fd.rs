@@ -86,6 +86,16 @@ impl PidFd {
         }
     }
 
+    /// Looks at the child as [`peek_exit`] does, and never at another that has its number by now,
+    /// because somebody else has reaped it.
+    pub(crate) fn peek_exit(&self, pid: Pid) -> io::Result<Child> {
+        match peek(libc::P_PIDFD, self.0.as_raw_fd().unsigned_abs()) {
+            // Linux 5.3 has pidfds, but cannot wait for them yet.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => peek_exit(pid),
+            seen => seen,
+        }
+    }
+
     /// Whether an error of `open` says that there is no room for a descriptor now.
     pub(crate) fn is_lack_of_room(error: &io::Error) -> bool {
         matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM))
@@ -121,12 +131,15 @@ pub(crate) enum Child {
 
 /// Looks at a child without reaping it: the status stays for whoever waits for the child.
 pub(crate) fn peek_exit(pid: Pid) -> io::Result<Child> {
+    peek(libc::P_PID, pid.number())
+}
+
+fn peek(kind: libc::idtype_t, id: libc::id_t) -> io::Result<Child> {
     // SAFETY: `siginfo_t` is made of integers and pointers, for which zeros are a value.
     let mut info: libc::siginfo_t = unsafe { mem::zeroed() };
     let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
-    let id = pid.0.unsigned_abs();
     // SAFETY: `info` is a writable `siginfo_t` that outlives the call.
-    let result = cvt(unsafe { libc::waitid(libc::P_PID, id, &raw mut info, options) });
+    let result = cvt(unsafe { libc::waitid(kind, id, &raw mut info, options) });
     match result {
         // A child that runs leaves the zeros as they are (waitid(2)).
         Ok(_) if info.si_signo == 0 => Ok(Child::Running),
