@@ -17,16 +17,40 @@ use crate::sys::pid_fd::{Child, Pid, PidFd, peek_exit};
 pub(super) enum ExitFd {
     PidFd(PidFd),
     StandIn(StandIn),
+    /// For a child that somebody else has reaped before it could be watched: readable at once.
+    Gone(EventFd),
 }
 
 impl ExitFd {
     /// Opens the descriptor of a process. `spare` stands in for a pidfd where the system gives
-    /// none, or has no room for one now.
+    /// none, and keeps a place for it where it does.
     pub(super) fn open(pid: Pid, spare: EventFd) -> io::Result<Self> {
-        match PidFd::open(pid) {
+        let (mut opened, mut spare) = (PidFd::open(pid), Some(spare));
+        if opened.as_ref().is_err_and(PidFd::is_lack_of_room) {
+            // The spare has the last place.
+            spare = None;
+            opened = PidFd::open(pid);
+        }
+        match opened {
             Ok(Some(pid_fd)) => Ok(Self::PidFd(pid_fd)),
             Err(error) if !PidFd::is_lack_of_room(&error) => Err(error),
-            Ok(None) | Err(_) => StandIn::expect(pid, spare).map(Self::StandIn),
+            Ok(None) | Err(_) => {
+                let event = spare.map_or_else(EventFd::new, Ok)?;
+                StandIn::expect(pid, event).map(Self::StandIn)
+            }
+        }
+    }
+
+    /// As [`open`](Self::open), for a child that was started a moment ago, and that somebody else
+    /// may have reaped meanwhile: the kernel, if SIGCHLD is ignored.
+    pub(super) fn of_child(pid: Pid, spare: EventFd) -> io::Result<Self> {
+        match Self::open(pid, spare) {
+            Err(_) if matches!(peek_exit(pid), Ok(Child::Unknown)) => {
+                let event = EventFd::new()?;
+                event.signal()?;
+                Ok(Self::Gone(event))
+            }
+            opened => opened,
         }
     }
 
@@ -35,6 +59,8 @@ impl ExitFd {
         match self {
             Self::PidFd(pid_fd) => pid_fd.peek_exit(pid),
             Self::StandIn(_) => peek_exit(pid),
+            // The number may be anybody's.
+            Self::Gone(_) => Ok(Child::Unknown),
         }
     }
 
@@ -46,7 +72,7 @@ impl ExitFd {
     /// What is to be held on a thread so that it hears of the exit.
     pub(super) fn port_here(&self) -> io::Result<Option<Arc<Port>>> {
         match self {
-            Self::PidFd(_) => Ok(None),
+            Self::PidFd(_) | Self::Gone(_) => Ok(None),
             Self::StandIn(_) => Port::here().map(Some),
         }
     }
@@ -72,6 +98,7 @@ impl AsFd for ExitFd {
         match self {
             Self::PidFd(pid_fd) => pid_fd.as_fd(),
             Self::StandIn(stand_in) => stand_in.as_fd(),
+            Self::Gone(event) => event.as_fd(),
         }
     }
 }

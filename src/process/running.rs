@@ -84,7 +84,7 @@ impl Running {
         // Made before the child: without room for a descriptor nothing is started.
         let spare = EventFd::new()?;
         let (pid, child) = spawn(command)?;
-        match ExitFd::open(pid, spare) {
+        match ExitFd::of_child(pid, spare) {
             Ok(exit_fd) => {
                 let (watch, state) = (exit_fd.watch(), Mutex::new(State::Running));
                 let process = fork::process_id();

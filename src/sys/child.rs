@@ -1,7 +1,7 @@
 //! Children: reaping them by pid, and signalling what has no pidfd.
 
 use super::cvt;
-use super::pid_fd::Pid;
+use super::pid_fd::{Child, Pid, peek_exit};
 use libc::c_int;
 use std::io;
 use std::mem;
@@ -38,10 +38,13 @@ pub(crate) fn reap(pid: Pid) -> io::Result<Option<Exit>> {
     wait(pid, libc::WNOHANG)
 }
 
-/// Ends this child, and reaps it. Silent: if it is not ours any more, somebody has done it already.
+/// Ends this child, and reaps it, unless it is not ours any more. Silent: then somebody has done it
+/// already.
 pub(crate) fn kill_and_reap(pid: Pid) {
-    _ = kill(pid, libc::SIGKILL);
-    _ = wait(pid, 0);
+    if matches!(peek_exit(pid), Ok(Child::Running | Child::Exited)) {
+        _ = kill(pid, libc::SIGKILL);
+        _ = wait(pid, 0);
+    }
 }
 
 fn wait(pid: Pid, options: c_int) -> io::Result<Option<Exit>> {
