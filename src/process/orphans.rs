@@ -4,10 +4,15 @@
 use std::convert::Infallible;
 use std::fs;
 use std::io;
+use std::time::Duration;
 
-use super::running::{is_started, reap_stranger};
+use super::running::{Stranger, is_started, reap_stranger};
 use crate::signal::{SIGCHLD, Signals};
 use crate::sys::pid_fd::{Child, Pid, peek_exit};
+use crate::time::sleep;
+
+/// About as long as it takes to start a program.
+const A_START: Duration = Duration::from_millis(2);
 
 /// Reaps whatever children have ended that nobody else will wait for, until it is dropped: for
 /// process 1 and for subreapers (prctl(2)), to whom the orphans of others are given.
@@ -46,26 +51,28 @@ use crate::sys::pid_fd::{Child, Pid, peek_exit};
 pub async fn reap_orphans(mut claim: impl FnMut(u32) -> bool) -> io::Result<Infallible> {
     let mut signals = Signals::new([SIGCHLD])?;
     loop {
-        // What ends during a look can hide others from it (proc(5)): look until there is nothing
-        // left to do.
-        while reap_once(&mut claim)? {}
-        if let Some(signal) = signals.next().await {
-            signal?;
+        match reap_once(&mut claim)? {
+            // What ends during a look can hide others from it (proc(5)): look until there is
+            // nothing left to do.
+            Stranger::Reaped => {}
+            Stranger::Unclear => sleep(A_START).await,
+            Stranger::Left => _ = signals.next().await.transpose()?,
         }
     }
 }
 
-fn reap_once(claim: &mut impl FnMut(u32) -> bool) -> io::Result<bool> {
-    let mut reaped = false;
+/// Looks at all children once, and returns the most that became of any.
+fn reap_once(claim: &mut impl FnMut(u32) -> bool) -> io::Result<Stranger> {
+    let mut most = Stranger::Left;
     for number in children()? {
         let pid = Pid::new(number)?;
         let ended = matches!(peek_exit(pid), Ok(Child::Exited));
         // The claim is foreign code, and is asked before a lock is taken.
         if ended && !is_started(pid) && !claim(number) {
-            reaped |= reap_stranger(pid);
+            most = most.max(reap_stranger(pid));
         }
     }
-    Ok(reaped)
+    Ok(most)
 }
 
 /// The children of all threads of this process.

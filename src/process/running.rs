@@ -27,12 +27,20 @@ use crate::sys::signal_number::SIGKILL;
 /// How many children may have been dropped before somebody looks whether they have ended.
 const FEWEST_TO_SWEEP: usize = 8;
 
-/// The children that were started here and not reaped yet. Counted, because a number can be another
-/// child's before it was taken out.
-static STARTED: PerProcess<Mutex<HashMap<Pid, usize>>> = PerProcess::new();
+/// What tells our children from those of others.
+static STARTED: PerProcess<Mutex<Started>> = PerProcess::new();
 
 /// The children that were dropped and not reaped yet.
 static DROPPED: PerProcess<Mutex<Dropped>> = PerProcess::new();
+
+#[derive(Default)]
+struct Started {
+    /// Those that were started here and not reaped yet. Counted, because a number can be another
+    /// child's before it was taken out.
+    children: HashMap<Pid, usize>,
+    /// How many are being started: their numbers are not known yet.
+    unknown: usize,
+}
 
 #[derive(Default)]
 struct Dropped {
@@ -236,40 +244,74 @@ fn taken() -> io::Error {
     io::Error::other(why)
 }
 
-/// Starts a child that `is_started` knows from its first moment on.
+/// Starts a child that nobody takes for a stranger, from its first moment on. No lock is held
+/// meanwhile: it can take long, and others start and reap theirs.
 fn spawn(command: &mut process::Command) -> io::Result<(Pid, process::Child)> {
-    let mut started = started();
+    let starting = Starting::begin();
     let child = command.spawn()?;
     let pid = Pid::new(child.id())?;
-    *started.entry(pid).or_default() += 1;
+    *started().children.entry(pid).or_default() += 1;
+    drop(starting);
     Ok((pid, child))
 }
 
-fn started() -> MutexGuard<'static, HashMap<Pid, usize>> {
+/// One that is counted as unknown.
+struct Starting;
+
+impl Starting {
+    fn begin() -> Self {
+        started().unknown += 1;
+        Self
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        started().unknown -= 1;
+    }
+}
+
+fn started() -> MutexGuard<'static, Started> {
     let Ok(started) = STARTED.get_or_make(|| Ok::<_, Infallible>(Mutex::default()));
     started.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn forget_started(pid: Pid) {
     let mut started = started();
-    if let Some(count) = started.get_mut(&pid) {
+    if let Some(count) = started.children.get_mut(&pid) {
         *count -= 1;
         if *count == 0 {
-            started.remove(&pid);
+            started.children.remove(&pid);
         }
     }
 }
 
 /// Whether a child was started here and not reaped yet.
 pub(super) fn is_started(pid: Pid) -> bool {
-    started().contains_key(&pid)
+    started().children.contains_key(&pid)
 }
 
-/// Reaps a child that was not started here, and tells whether it did. No other thread can be
-/// starting it meanwhile.
-pub(super) fn reap_stranger(pid: Pid) -> bool {
+/// What became of a child that was not known to be ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Stranger {
+    Left,
+    /// Other threads are starting children: it may be one of those.
+    Unclear,
+    Reaped,
+}
+
+/// Reaps a child that has ended, if it was not started here. Nobody begins to start one meanwhile.
+pub(super) fn reap_stranger(pid: Pid) -> Stranger {
     let started = started();
-    !started.contains_key(&pid) && child::reap(pid).is_ok_and(|exit| exit.is_some())
+    if started.children.contains_key(&pid) {
+        Stranger::Left
+    } else if started.unknown > 0 {
+        Stranger::Unclear
+    } else if child::reap(pid).is_ok_and(|exit| exit.is_some()) {
+        Stranger::Reaped
+    } else {
+        Stranger::Left
+    }
 }
 
 fn dropped() -> MutexGuard<'static, Dropped> {
