@@ -65,15 +65,21 @@ pub type Pipe = Async<File>;
 /// # }
 /// ```
 pub struct Child {
+    // Dropped first: what is to be killed does not see its pipes close before.
+    keeper: Keeper,
     /// What the child reads, if it was [piped](Stdio::piped).
     pub stdin: Option<Pipe>,
     /// What the child writes, if it was [piped](Stdio::piped).
     pub stdout: Option<Pipe>,
     /// What the child complains of, if it was [piped](Stdio::piped).
     pub stderr: Option<Pipe>,
+    wait_delay: Option<Duration>,
+}
+
+/// What is done when the child is dropped. Not by `Child` itself, whose pipes can thus be moved out.
+struct Keeper {
     running: Arc<Running>,
     kill_on_drop: bool,
-    wait_delay: Option<Duration>,
 }
 
 impl Child {
@@ -82,7 +88,8 @@ impl Child {
         kill_on_drop: bool,
         wait_delay: Option<Duration>,
     ) -> Self {
-        Self { stdin: None, stdout: None, stderr: None, running, kill_on_drop, wait_delay }
+        let keeper = Keeper { running, kill_on_drop };
+        Self { keeper, stdin: None, stdout: None, stderr: None, wait_delay }
     }
 
     /// Takes over the pipes that std has made.
@@ -107,7 +114,7 @@ impl Child {
     /// ```
     #[must_use]
     pub fn id(&self) -> u32 {
-        self.running.pid().number()
+        self.keeper.running.pid().number()
     }
 
     /// Waits until the child has ended, and returns how.
@@ -141,7 +148,7 @@ impl Child {
     /// ```
     pub fn status(&mut self) -> impl Future<Output = io::Result<ExitStatus>> + use<> {
         drop(self.stdin.take());
-        let running = Arc::clone(&self.running);
+        let running = Arc::clone(&self.keeper.running);
         async move { running.exit().await.map(|exit| exit.status) }
     }
 
@@ -164,7 +171,7 @@ impl Child {
     /// # }
     /// ```
     pub fn try_status(&mut self) -> io::Result<Option<ExitStatus>> {
-        Ok(self.running.try_reap().transpose()?.map(|exit| exit.status))
+        Ok(self.keeper.running.try_reap().transpose()?.map(|exit| exit.status))
     }
 
     /// Returns what the child has used, once it is known how it ended.
@@ -174,7 +181,7 @@ impl Child {
     /// See [`Usage`].
     #[must_use]
     pub fn usage(&self) -> Option<Usage> {
-        self.running.known().map(|exit| Usage::new(exit.usage))
+        self.keeper.running.known().map(|exit| Usage::new(exit.usage))
     }
 
     /// Closes the child's standard input, reads all that it writes, and waits for its end.
@@ -311,7 +318,7 @@ impl Child {
     /// # }
     /// ```
     pub fn signal(&self, signal: i32) -> io::Result<()> {
-        self.running.signal(signal)
+        self.keeper.running.signal(signal)
     }
 
     /// Asks the child to end, and makes it end if it has not after some time: SIGTERM, a wait of at
@@ -356,15 +363,15 @@ impl AsFd for Child {
     /// The pidfd (pidfd_open(2)). Where the system gives none, a descriptor that becomes readable
     /// at the child's end all the same.
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.running.as_fd()
+        self.keeper.running.as_fd()
     }
 }
 
-impl Drop for Child {
+impl Drop for Keeper {
     fn drop(&mut self) {
         if self.kill_on_drop {
             // It fails for a child with another identity alone, which then runs on.
-            _ = self.kill();
+            _ = self.running.signal(SIGKILL);
         }
         running::adopt(&self.running);
     }
