@@ -7,9 +7,11 @@
 
 mod child;
 mod command;
+mod dropped;
 mod exit_fd;
 mod orphans;
 mod running;
+mod started;
 mod usage;
 
 use std::future::Future;

@@ -16,8 +16,9 @@ mod source;
 mod timers;
 
 use std::cell::{Cell, RefCell};
+use std::convert::Infallible;
 use std::io::{self, Write};
-use std::mem::ManuallyDrop;
+use std::mem::{self, ManuallyDrop};
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
@@ -31,6 +32,7 @@ use timers::Timers;
 use crate::panics::wake_all;
 use crate::selector::{Events, Poller, RawEvents, Selector};
 use crate::sys::event_fd::EventFd;
+use crate::sys::fork::PerProcess;
 
 /// How many events one wait may bring. More wait for the next turn.
 const EVENTS_PER_TURN: usize = 256;
@@ -288,7 +290,38 @@ pub(crate) fn drive() -> Result<Driving, Refused> {
         None => Reactor::install()?,
     };
     let outermost = !reactor.driven.swap(true, Ordering::SeqCst);
-    Ok(Driving { reactor, outermost })
+    let driving = Driving { reactor, outermost };
+    if outermost && AWAITED.load(Ordering::Acquire) {
+        wake_all(take_awaiting());
+    }
+    Ok(driving)
+}
+
+/// Those who wait for any thread's reactor to be driven, because none was where they came from.
+static AWAITING: PerProcess<Mutex<Vec<Waker>>> = PerProcess::new();
+/// False only if there are none: then the lock need not be taken.
+static AWAITED: AtomicBool = AtomicBool::new(false);
+
+fn awaiting() -> MutexGuard<'static, Vec<Waker>> {
+    let Ok(awaiting) = AWAITING.get_or_make(|| Ok::<_, Infallible>(Mutex::default()));
+    awaiting.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Has a waker woken, once, on the next thread where a `block_on` begins. It must be the crate's
+/// own, and is not kept twice.
+pub(crate) fn wake_when_driven(waker: &Waker) {
+    let mut awaiting = awaiting();
+    if !awaiting.iter().any(|known| known.will_wake(waker)) {
+        awaiting.push(waker.clone());
+    }
+    AWAITED.store(true, Ordering::Release);
+}
+
+#[cold]
+fn take_awaiting() -> Vec<Waker> {
+    let mut awaiting = awaiting();
+    AWAITED.store(false, Ordering::Release);
+    mem::take(&mut awaiting)
 }
 
 impl Driving {

@@ -10,7 +10,8 @@ use std::process::{self, ExitStatus, Output, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::running::{self, Running};
+use super::dropped;
+use super::running::Running;
 use super::usage::Usage;
 use crate::future::{join, race};
 use crate::io::Async;
@@ -33,10 +34,10 @@ pub type Pipe = Async<File>;
 ///
 /// A child that is dropped runs on, unless it was started with
 /// [`kill_on_drop`](super::Command::kill_on_drop), and is reaped without a thread when it ends: by
-/// the `block_on` in which it was dropped, or by a later one of the same thread. A child that was
-/// dropped outside of `block_on`, or that ends when no `block_on` runs on that thread, is reaped
-/// when further children are started (a handful may be left until then), or by init when this
-/// process has ended.
+/// the `block_on` in which it was dropped, or by a later one of the same thread. If it was dropped
+/// outside of `block_on`, that is the next one to begin, on whatever thread. A child that ends when
+/// there is none is reaped when further children are started (a handful may be left until then),
+/// or by init when this process has ended.
 ///
 /// # Examples
 ///
@@ -373,7 +374,7 @@ impl Drop for Keeper {
             // It fails for a child with another identity alone, which then runs on.
             _ = self.running.signal(SIGKILL);
         }
-        running::adopt(&self.running);
+        dropped::adopt(&self.running);
     }
 }
 

@@ -9,6 +9,7 @@ use std::process::{self, CommandArgs, CommandEnvs, ExitStatus, Output, Stdio};
 use std::time::Duration;
 
 use super::child::Child;
+use super::dropped;
 use super::running::Running;
 
 /// Starts processes: `std::process::Command` with children that can be awaited.
@@ -336,6 +337,7 @@ impl Command {
     ///
     /// See [`Child`].
     pub fn spawn(&mut self) -> io::Result<Child> {
+        dropped::sweep();
         let (running, started) = Running::start(&mut self.command, self.kill_group)?;
         let mut child = Child::new(running, self.kill_on_drop, self.wait_delay);
         if let Err(error) = child.connect(started) {

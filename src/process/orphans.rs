@@ -6,7 +6,7 @@ use std::fs;
 use std::io;
 use std::time::Duration;
 
-use super::running::{Stranger, is_started, reap_stranger};
+use super::started::{self, Stranger, reap_stranger};
 use crate::signal::{SIGCHLD, Signals};
 use crate::sys::pid_fd::{Child, Pid, peek_exit};
 use crate::time::sleep;
@@ -68,7 +68,7 @@ fn reap_once(claim: &mut impl FnMut(u32) -> bool) -> io::Result<Stranger> {
         let pid = Pid::new(number)?;
         let ended = matches!(peek_exit(pid), Ok(Child::Exited));
         // The claim is foreign code, and is asked before a lock is taken.
-        if ended && !is_started(pid) && !claim(number) {
+        if ended && !started::contains(pid) && !claim(number) {
             most = most.max(reap_stranger(pid));
         }
     }

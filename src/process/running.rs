@@ -1,53 +1,26 @@
-//! A child from its start until it is reaped, and what becomes of those that nobody waits for.
+//! A child from its start until it is reaped.
 //!
 //! A child is signalled and reaped under one lock: before it is reaped its number cannot be
 //! another's, and after that the number is not used. Only this module reaps; std's `Child` is taken
 //! apart as soon as it was started.
 
-use std::collections::HashMap;
-use std::convert::Infallible;
 use std::io;
-use std::mem;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::process;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::task::{Context, Wake, Waker};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 
 use super::exit_fd::{ExitFd, heard};
+use super::started;
 use crate::io::Async;
-use crate::reactor::{self, Direction};
+use crate::reactor::Direction;
 use crate::signal::Port;
 use crate::sys::child::{self, Exit};
 use crate::sys::event_fd::EventFd;
-use crate::sys::fork::{self, PerProcess};
+use crate::sys::fork;
 use crate::sys::pid_fd::{Child, Pid};
 use crate::sys::signal_mask;
 use crate::sys::signal_number::SIGKILL;
-
-/// How many children may have been dropped before somebody looks whether they have ended.
-const FEWEST_TO_SWEEP: usize = 8;
-
-/// What tells our children from those of others.
-static STARTED: PerProcess<Mutex<Started>> = PerProcess::new();
-
-/// The children that were dropped and not reaped yet.
-static DROPPED: PerProcess<Mutex<Dropped>> = PerProcess::new();
-
-#[derive(Default)]
-struct Started {
-    /// Those that were started here and not reaped yet. Counted, because a number can be another
-    /// child's before it was taken out.
-    children: HashMap<Pid, usize>,
-    /// How many are being started: their numbers are not known yet.
-    unknown: usize,
-}
-
-#[derive(Default)]
-struct Dropped {
-    children: Vec<(Arc<Running>, Option<Arc<Port>>)>,
-    /// How many were left by the last sweep.
-    left: usize,
-}
 
 /// A child that was started and that only we reap.
 #[derive(Debug)]
@@ -88,10 +61,9 @@ impl Running {
         command: &mut process::Command,
         group: bool,
     ) -> io::Result<(Arc<Self>, process::Child)> {
-        sweep();
         // Made before the child: without room for a descriptor nothing is started.
         let spare = EventFd::new()?;
-        let (pid, child) = spawn(command)?;
+        let (pid, child) = started::spawn(command)?;
         match ExitFd::of_child(pid, spare) {
             Ok(exit_fd) => {
                 let (watch, state) = (exit_fd.watch(), Mutex::new(State::Running));
@@ -100,7 +72,7 @@ impl Running {
             }
             Err(error) => {
                 child::kill_and_reap(pid);
-                forget_started(pid);
+                started::forget(pid);
                 Err(error)
             }
         }
@@ -134,7 +106,7 @@ impl Running {
             Ok(over) => *state = over,
             Err(error) => return Some(Err(error)),
         }
-        forget_started(self.pid);
+        started::forget(self.pid);
         state.outcome()
     }
 
@@ -164,6 +136,16 @@ impl Running {
             return exit;
         }
         heard(&self.watch, self.watch.read_with(|_| self.reap_or_wait())).await
+    }
+
+    /// Is ready when the child has ended, or cannot be watched here.
+    pub(super) fn poll_exit(&self, cx: &mut Context<'_>) -> Poll<io::Result<Exit>> {
+        self.watch.poll_with(Direction::Read, cx, |_| self.reap_or_wait())
+    }
+
+    /// What is to be held on a thread so that it hears of the exit.
+    pub(super) fn port_here(&self) -> io::Result<Option<Arc<Port>>> {
+        self.watch.get_ref().port_here()
     }
 
     fn reap_or_wait(&self) -> io::Result<Exit> {
@@ -214,21 +196,7 @@ impl Running {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reaps the child in the wake of its end, whoever drives this thread's reactor.
-    fn poll_reap(self: &Arc<Self>, waker: &Waker) {
-        let mut cx = Context::from_waker(waker);
-        // An error says that it cannot be watched here: then a sweep has to do.
-        let polled = self.watch.poll_with(Direction::Read, &mut cx, |_| self.reap_or_wait());
-        if polled.is_ready() && self.is_over() {
-            let mut dropped = dropped();
-            let at = dropped.children.iter().position(|(child, _)| Arc::ptr_eq(child, self));
-            let over = at.map(|at| dropped.children.swap_remove(at));
-            drop(dropped);
-            drop(over);
-        }
-    }
-
-    fn is_over(&self) -> bool {
+    pub(super) fn is_over(&self) -> bool {
         !matches!(*self.lock(), State::Running)
     }
 }
@@ -242,123 +210,4 @@ impl AsFd for Running {
 fn taken() -> io::Error {
     let why = "the child's status is gone: somebody else has waited for it, or SIGCHLD is ignored";
     io::Error::other(why)
-}
-
-/// Starts a child that nobody takes for a stranger, from its first moment on. No lock is held
-/// meanwhile: it can take long, and others start and reap theirs.
-fn spawn(command: &mut process::Command) -> io::Result<(Pid, process::Child)> {
-    let starting = Starting::begin();
-    let child = command.spawn()?;
-    let pid = Pid::new(child.id())?;
-    *started().children.entry(pid).or_default() += 1;
-    drop(starting);
-    Ok((pid, child))
-}
-
-/// One that is counted as unknown.
-struct Starting;
-
-impl Starting {
-    fn begin() -> Self {
-        started().unknown += 1;
-        Self
-    }
-}
-
-impl Drop for Starting {
-    fn drop(&mut self) {
-        started().unknown -= 1;
-    }
-}
-
-fn started() -> MutexGuard<'static, Started> {
-    let Ok(started) = STARTED.get_or_make(|| Ok::<_, Infallible>(Mutex::default()));
-    started.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn forget_started(pid: Pid) {
-    let mut started = started();
-    if let Some(count) = started.children.get_mut(&pid) {
-        *count -= 1;
-        if *count == 0 {
-            started.children.remove(&pid);
-        }
-    }
-}
-
-/// Whether a child was started here and not reaped yet.
-pub(super) fn is_started(pid: Pid) -> bool {
-    started().children.contains_key(&pid)
-}
-
-/// What became of a child that was not known to be ours.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Stranger {
-    Left,
-    /// Other threads are starting children: it may be one of those.
-    Unclear,
-    Reaped,
-}
-
-/// Reaps a child that has ended, if it was not started here. Nobody begins to start one meanwhile.
-pub(super) fn reap_stranger(pid: Pid) -> Stranger {
-    let started = started();
-    if started.children.contains_key(&pid) {
-        Stranger::Left
-    } else if started.unknown > 0 {
-        Stranger::Unclear
-    } else if child::reap(pid).is_ok_and(|exit| exit.is_some()) {
-        Stranger::Reaped
-    } else {
-        Stranger::Left
-    }
-}
-
-fn dropped() -> MutexGuard<'static, Dropped> {
-    let Ok(dropped) = DROPPED.get_or_make(|| Ok::<_, Infallible>(Mutex::default()));
-    dropped.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Takes care of a child that nobody may wait for any more.
-///
-/// Inside of a `block_on` the reactor wakes a reaper when it ends. The list is for those that end
-/// when nobody waits for anything: it is looked through now and then.
-pub(super) fn adopt(running: &Arc<Running>) {
-    if running.try_reap().is_some() {
-        return;
-    }
-    let driven = reactor::is_driven_here();
-    let port = if driven { running.watch.get_ref().port_here() } else { Ok(None) };
-    dropped().children.push((Arc::clone(running), port.ok().flatten()));
-    if driven {
-        running.poll_reap(&Waker::from(Arc::new(Reaper(Arc::downgrade(running)))));
-    }
-}
-
-/// Reaps what was dropped and has ended without being noticed. Each child is looked at about once
-/// for each that was dropped.
-fn sweep() {
-    let mut dropped = dropped();
-    if dropped.children.len() < FEWEST_TO_SWEEP.max(2 * dropped.left) {
-        return;
-    }
-    let children = mem::take(&mut dropped.children);
-    let (running, over): (Vec<_>, Vec<_>) =
-        children.into_iter().partition(|(child, _)| child.try_reap().is_none());
-    dropped.left = running.len();
-    dropped.children = running;
-    // What is over leaves its reactor, after the lock.
-    drop(dropped);
-    drop(over);
-}
-
-/// Reaps a dropped child when its end wakes it.
-struct Reaper(Weak<Running>);
-
-impl Wake for Reaper {
-    fn wake(self: Arc<Self>) {
-        if let Some(running) = self.0.upgrade() {
-            running.poll_reap(&Waker::from(self));
-        }
-    }
 }

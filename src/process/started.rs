@@ -1,0 +1,92 @@
+//! Which children were started here: they are told from strangers for `reap_orphans`.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::io;
+use std::process;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::sys::child;
+use crate::sys::fork::PerProcess;
+use crate::sys::pid_fd::Pid;
+
+static STARTED: PerProcess<Mutex<Started>> = PerProcess::new();
+
+#[derive(Default)]
+struct Started {
+    /// Those that were not reaped yet. Counted, because a number can be another child's before it
+    /// was taken out.
+    children: HashMap<Pid, usize>,
+    /// How many are being started: their numbers are not known yet.
+    unknown: usize,
+}
+
+/// Starts a child that nobody takes for a stranger, from its first moment on. No lock is held
+/// meanwhile: it can take long, and others start and reap theirs.
+pub(super) fn spawn(command: &mut process::Command) -> io::Result<(Pid, process::Child)> {
+    let starting = Starting::begin();
+    let child = command.spawn()?;
+    let pid = Pid::new(child.id())?;
+    *started().children.entry(pid).or_default() += 1;
+    drop(starting);
+    Ok((pid, child))
+}
+
+/// One that is counted as unknown.
+struct Starting;
+
+impl Starting {
+    fn begin() -> Self {
+        started().unknown += 1;
+        Self
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        started().unknown -= 1;
+    }
+}
+
+fn started() -> MutexGuard<'static, Started> {
+    let Ok(started) = STARTED.get_or_make(|| Ok::<_, Infallible>(Mutex::default()));
+    started.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub(super) fn forget(pid: Pid) {
+    let mut started = started();
+    if let Some(count) = started.children.get_mut(&pid) {
+        *count -= 1;
+        if *count == 0 {
+            started.children.remove(&pid);
+        }
+    }
+}
+
+/// Whether a child was started here and not reaped yet.
+pub(super) fn contains(pid: Pid) -> bool {
+    started().children.contains_key(&pid)
+}
+
+/// What became of a child that was not known to be ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Stranger {
+    Left,
+    /// Other threads are starting children: it may be one of those.
+    Unclear,
+    Reaped,
+}
+
+/// Reaps a child that has ended, if it was not started here. Nobody begins to start one meanwhile.
+pub(super) fn reap_stranger(pid: Pid) -> Stranger {
+    let started = started();
+    if started.children.contains_key(&pid) {
+        Stranger::Left
+    } else if started.unknown > 0 {
+        Stranger::Unclear
+    } else if child::reap(pid).is_ok_and(|exit| exit.is_some()) {
+        Stranger::Reaped
+    } else {
+        Stranger::Left
+    }
+}
