@@ -5,6 +5,7 @@
 
 use selio::net::{Incoming, TcpListener, TcpStream};
 use selio::selector::{Events, Poller, RawEvents, ReadyKey, SelectEvent, Selector, SignalInfo};
+use selio::signal::Signals;
 use selio::time::{Elapsed, MissedTicks, Sleep, Timeout};
 use selio::{Async, JoinError, JoinHandle, Timer};
 use std::cell::Cell;
@@ -102,12 +103,18 @@ traits! {
     ReadyKey => true true true,
     SelectEvent => true true true,
     SignalInfo => true true true,
+    Signals => true true true,
     Waker => true true true,
 }
 
 /// Checks what the type checker infers for futures without a name, and that errors are what `?` and
 /// `Box<dyn Error>` need.
 fn is_send<T: Send>(it: T) -> T {
+    it
+}
+
+/// The same of a future that may be kept in a static, and polled on any thread.
+fn is_everywhere<T: Send + Sync + 'static>(it: T) -> T {
     it
 }
 
@@ -126,6 +133,9 @@ fn futures_of_the_objects_are_send() {
     drop(is_send(near.read(&mut buffer)));
     drop(is_send(near.write_all(b"x")));
     drop(is_send(Timer::never().next()));
+    drop(is_send(Signals::new([]).unwrap().next()));
+    drop(is_everywhere(selio::signal::ctrl_c()));
+    drop(is_everywhere(selio::signal::shutdown()));
     drop(is_send(selio::yield_now()));
     drop(is_send(selio::time::timeout(std::time::Duration::ZERO, near.flush())));
     drop(is_send(TcpStream::connect("127.0.0.1:1")));
