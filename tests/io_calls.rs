@@ -159,6 +159,7 @@ fn epoll_that_takes_no_more() {
         }
     }
     assert_eq!(count.wakers(), 1, "no waker was kept");
+    assert_eq!(count.wakes(), 0, "who is told the error need not be woken");
     // What was there before works on, and so does what need not wait.
     far.write_all(b"x").unwrap();
     other_far.write_all(b"x").unwrap();
