@@ -1,0 +1,5 @@
+mod kit;
+
+fn main() {
+    kit::run(&[]);
+}
