@@ -28,6 +28,10 @@ fn main() {
         ("a_child_dies_between_fork_and_exec", a_child_dies_between_fork_and_exec),
         ("a_handler_on_top_stays_in_a_child", a_handler_on_top_stays),
         ("a_child_that_drops_ours_leaves_us_whole", a_child_that_drops_ours),
+        (
+            "a_child_that_drops_ours_takes_no_blocked_signal",
+            a_child_that_drops_ours_takes_no_blocked_signal,
+        ),
         ("a_child_that_asks_ours_is_told", a_child_that_asks_ours),
         ("a_child_has_signals_of_its_own", a_child_has_its_own),
         ("a_child_asks_after_it_was_signalled", a_child_asks_after_it_was_signalled),
@@ -337,6 +341,20 @@ fn a_child_that_drops_ours() {
         keys::raise(SIGUSR2);
         expect(&mut signals, SIGUSR2);
     }
+}
+
+// D12: the set of a signalfd belongs to the open file, which the child shares with its parent.
+fn a_child_that_drops_ours_takes_no_blocked_signal() {
+    for signo in [SIGUSR1, SIGUSR2] {
+        kit::block_signal(signo);
+    }
+    let mut signals = Some(of([SIGUSR1, SIGUSR2]));
+    assert_none(signals.as_mut().unwrap());
+    assert_child_succeeds(|| assert!(signals.as_mut().unwrap().remove(SIGUSR2)));
+    keys::raise(SIGUSR2);
+    expect(signals.as_mut().unwrap(), SIGUSR2);
+    assert_child_succeeds(|| drop(signals.take()));
+    assert_parent_is_whole(&mut signals.unwrap());
 }
 
 // D12
