@@ -12,7 +12,7 @@ use selio::signal::{SIGCHLD, SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2, SIGWINCH
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{ErrorKind, Read, Seek};
-use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -30,6 +30,8 @@ fn main() {
         kit::case("a_storm_meets_programs_and_failures", a_storm_meets_programs),
         kit::case("children_end_beside_a_selector", || beside_a_selector(false)),
         kit::case("children_end_beside_a_selector_while_blocked", || beside_a_selector(true)),
+        kit::case("what_nobody_reads_is_not_written", || what_nobody_reads(false)),
+        kit::case("what_nobody_reads_is_not_written_while_blocked", || what_nobody_reads(true)),
         kit::case("a_selector_comes_and_goes", || a_selector_comes_and_goes(false)),
         kit::case("a_selector_comes_and_goes_while_blocked", || a_selector_comes_and_goes(true)),
     ]);
@@ -269,6 +271,14 @@ fn let_go(child: &mut Child) {
     drop(child.stdin.take());
 }
 
+/// Registers a child with a selector that has looked at it once, as it does when it is new to it.
+#[track_caller]
+fn register(selector: &mut Selector<()>, child: &Child) -> RawFd {
+    let fd = selector.register_process(child.id(), ()).unwrap();
+    keys::assert_nothing(selector);
+    fd
+}
+
 /// The stream tells of this child, and of nothing else.
 #[track_caller]
 fn assert_told(signals: &mut Signals, child: &Child) {
@@ -297,7 +307,7 @@ fn beside_a_selector(blocked: bool) {
             assert_none(&mut signals);
         }
         let mut child = start();
-        let fd = selector.register_process(child.id(), ()).unwrap();
+        let fd = register(&mut selector, &child);
         let_go(&mut child);
         if round % 2 == 0 {
             assert_eq!(keys::ready(&mut selector), [(fd, keys::EXITED)]);
@@ -313,7 +323,7 @@ fn beside_a_selector(blocked: bool) {
     // Exits merge, but none is missed by who looks for children.
     let mut children: Vec<_> = (0..20).map(|_| start()).collect();
     for child in &children {
-        selector.register_process(child.id(), ()).unwrap();
+        register(&mut selector, child);
     }
     children.iter_mut().for_each(let_go);
     expect(&mut signals, SIGCHLD);
@@ -335,20 +345,20 @@ fn a_selector_comes_and_goes(blocked: bool) {
     let mut signals = of([SIGCHLD]);
     let mut selector = Selector::new().unwrap();
     let mut one = start();
-    selector.register_process(one.id(), ()).unwrap();
+    register(&mut selector, &one);
     drop(selector);
     let_go(&mut one);
     assert_told(&mut signals, &one);
 
     let mut two = start();
     let mut selector = Selector::new().unwrap();
-    let fd = selector.register_process(two.id(), ()).unwrap();
+    let fd = register(&mut selector, &two);
     drop(signals);
     let_go(&mut two);
     assert_eq!(keys::ready(&mut selector), [(fd, keys::EXITED)]);
 
     let mut three = start();
-    let fd = selector.register_process(three.id(), ()).unwrap();
+    let fd = register(&mut selector, &three);
     let mut first = of([SIGCHLD]);
     let mut second = of([SIGCHLD]);
     let_go(&mut three);
@@ -365,4 +375,34 @@ fn a_selector_comes_and_goes(blocked: bool) {
     }
     drop((selector, first));
     assert_eq!(keys::changed_since(&before), []);
+}
+
+/// How many bytes are waiting in the only pipe there is.
+fn unread() -> c_int {
+    let pipes = kit::open_fds().into_iter().filter(|(number, link)| *number > 2 && is_pipe(link));
+    let numbers: Vec<_> = pipes.map(|(number, _)| number).collect();
+    let mut count = 0;
+    // SAFETY: `count` lives through the call.
+    unsafe { libc::ioctl(numbers[0], libc::FIONREAD, &raw mut count) };
+    count
+}
+
+fn is_pipe(link: &str) -> bool {
+    link.starts_with("pipe:")
+}
+
+/// The pipe is for streams: a selector alone would fill it, and nobody would empty it.
+fn what_nobody_reads(blocked: bool) {
+    without_pidfd(blocked);
+    let signals = of([SIGUSR1]);
+    assert_eq!(unread(), 0);
+    let mut selector = Selector::new().unwrap();
+    let pid = kit::in_child(|| thread::sleep(Duration::from_millis(50)));
+    let fd = selector.register_process(pid as u32, ()).unwrap();
+    assert_eq!(keys::ready(&mut selector), [(fd, keys::EXITED)]);
+    assert_eq!(unread(), 0);
+    kit::wait_status(pid);
+    drop(signals);
+    keys::raise(SIGCHLD);
+    assert_eq!(unread(), 0);
 }
