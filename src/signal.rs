@@ -69,8 +69,9 @@ pub(crate) use stand_in::StandIn;
 ///
 /// A handler that was found is called after ours, with the same arguments, and is put back in the
 /// end. A handler that is installed later has to call the one that it found, ours; then both hear
-/// of every signal, and ours stays beneath it for good, doing nothing once nobody waits.
-/// Interrupted system calls are restarted (`SA_RESTART`).
+/// of every signal, and ours stays beneath it for good, doing nothing once nobody waits. If the
+/// later one is taken away then, ours gives way at the next signal to what was found. Interrupted
+/// system calls are restarted (`SA_RESTART`).
 ///
 /// # Errors
 ///

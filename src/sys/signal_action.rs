@@ -8,7 +8,8 @@
 //! and only chains.
 //!
 //! A forked child inherits the handler, and is to behave as if it had not: the first signal there
-//! puts the found disposition back and is raised once more.
+//! puts the found disposition back and is raised once more. So it is if the handler on top takes
+//! itself away, and puts ours back, when nobody wants the signal any more.
 
 use super::event_fd::EventFd;
 use super::fork::{self, PerProcess};
@@ -39,6 +40,8 @@ struct Slot {
     pid: AtomicI32,
     /// Whether somebody reads the pipe for this signal.
     piped: AtomicBool,
+    /// Whether anybody wants this signal, in whatever way.
+    wanted: AtomicBool,
     /// Whether the handler may be called: it is on top, or beneath one that chains. Changed under
     /// the lock; an atomic because a forked child has to know it of its parent.
     installed: AtomicBool,
@@ -185,7 +188,9 @@ impl Wanted {
     }
 
     fn tell_handler(&self, signal: usize) {
-        SLOTS[signal].piped.store(self.counts[signal].pipe > 0, Ordering::Release);
+        let Counts { pipe, notice } = self.counts[signal];
+        SLOTS[signal].piped.store(pipe > 0, Ordering::Release);
+        SLOTS[signal].wanted.store(pipe + notice > 0, Ordering::SeqCst);
     }
 
     /// Installs the handler, unless it is in place already or beneath another that is taken to
@@ -236,6 +241,7 @@ impl Slot {
             process: AtomicUsize::new(0),
             pid: AtomicI32::new(0),
             piped: AtomicBool::new(false),
+            wanted: AtomicBool::new(false),
             installed: AtomicBool::new(false),
             found: AtomicPtr::new(ptr::null_mut()),
         }
@@ -245,6 +251,11 @@ impl Slot {
     fn is_ours(&self) -> bool {
         self.process.load(Ordering::Acquire) == fork::process_id()
             && self.pid.load(Ordering::Relaxed) == std::process::id() as c_int
+    }
+
+    /// Whether anybody in this process wants the signal.
+    fn is_wanted(&self) -> bool {
+        self.is_ours() && self.wanted.load(Ordering::SeqCst)
     }
 
     /// Whether ours, once installed, is beneath this. What we have found ourselves was there first:
@@ -345,11 +356,10 @@ extern "C" fn on_signal(signal: c_int, info: *mut siginfo_t, context: *mut c_voi
     // SAFETY: the address is this thread's `errno`, valid as long as the thread runs.
     let saved = unsafe { *errno };
     if let Some(slot) = usize::try_from(signal).ok().and_then(|signal| SLOTS.get(signal)) {
-        let ours = slot.is_ours();
-        if ours {
+        if slot.is_ours() {
             tell(slot, signal, info);
         }
-        if ours || !give_back(slot, signal, info) {
+        if slot.is_wanted() || !give_back(slot, signal, info) {
             if let Some(found) = slot.found() {
                 found.call(signal, info, context);
             }
@@ -374,8 +384,9 @@ fn tell(slot: &Slot, signal: c_int, info: *const siginfo_t) {
     }
 }
 
-/// In a child that has inherited the handler: puts back what was found and sends the signal to this
-/// thread again, with all that came with it. It is blocked here until the handler returns.
+/// In a child that has inherited the handler, or where nobody wants the signal: puts back what was
+/// found and sends the signal to this thread again, with all that came with it. It is blocked here
+/// until the handler returns.
 ///
 /// False if another handler is on top of ours: that one has decided what the signal does.
 fn give_back(slot: &Slot, signal: c_int, info: *mut siginfo_t) -> bool {
@@ -383,6 +394,10 @@ fn give_back(slot: &Slot, signal: c_int, info: *mut siginfo_t) -> bool {
     let ours_on_top = Disposition::get(signal).is_ok_and(|current| current.is_ours());
     if !ours_on_top || found.set(signal).is_err() {
         return false;
+    }
+    if slot.is_wanted() {
+        // Somebody wants it since a moment ago, and may have seen ours in its place.
+        _ = found.with_our_handler().set(signal);
     }
     // SAFETY: `getpid` takes nothing and cannot fail.
     let process = unsafe { libc::getpid() };
