@@ -9,6 +9,7 @@ use arrivals::{assert_none, expect, next, of};
 use libc::{c_int, c_void, siginfo_t};
 use selio::signal::{SIGCHLD, SIGUSR1, SIGUSR2, Signals};
 use signal_hook::low_level::{register, unregister};
+use std::os::unix::process::ExitStatusExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
 
@@ -21,6 +22,7 @@ fn main() {
         ("a_library_that_comes_later", a_library_that_comes_later),
         ("a_handler_on_top_that_goes_first", a_handler_on_top_that_goes_first),
         ("a_handler_on_top_that_goes_last", a_handler_on_top_that_goes_last),
+        ("a_handler_on_top_that_goes_last_gives_back", a_handler_on_top_gives_back),
         ("a_handler_on_top_that_has_no_details", a_handler_on_top_without_details),
         ("ignored_signals_are_heard_and_ignored_again", ignored_signals),
         ("a_found_handler_gets_what_the_kernel_gave", a_found_handler_gets_all),
@@ -257,6 +259,42 @@ fn a_handler_on_top_that_goes_last() {
     expect(&mut signals, SIGUSR1);
     drop(signals);
     assert!(kit::disposition(SIGUSR1).is_default());
+}
+
+/// Has ours put back by a handler on top of it when nobody waits any more.
+fn leave_ours_alone() {
+    let signals = of([SIGUSR1]);
+    let found = put_on_top(ON_TOP as usize, libc::SA_SIGINFO);
+    drop(signals);
+    keys::set_handler(SIGUSR1, found.handler, found.flags);
+}
+
+// D21: what libraries do around a call, such as reading a line, must not take Ctrl-C away.
+fn a_handler_on_top_gives_back() {
+    let pid = kit::in_child(|| {
+        leave_ours_alone();
+        keys::raise(SIGUSR1);
+    });
+    assert_eq!(kit::wait_status(pid).signal(), Some(SIGUSR1));
+
+    for (handler, flags) in [(libc::SIG_IGN, 0), (WITH_INFO as usize, libc::SA_SIGINFO)] {
+        keys::set_handler(SIGUSR1, handler, flags);
+        let before = keys::dispositions();
+        leave_ours_alone();
+        for _ in 0..2 {
+            kit::sigqueue(keys::own_pid(), SIGUSR1, 55).unwrap();
+            assert_eq!(keys::changed_since(&before), []);
+            let called = usize::from(handler != libc::SIG_IGN);
+            assert_eq!((calls(), VALUE.swap(0, Ordering::SeqCst)), (called, 55 * called));
+        }
+        leave_ours_alone();
+        let mut signals = of([SIGUSR1]);
+        keys::raise(SIGUSR1);
+        expect(&mut signals, SIGUSR1);
+        drop(signals);
+        assert_eq!(keys::changed_since(&before), []);
+        calls();
+    }
 }
 
 // D21
