@@ -197,14 +197,15 @@ impl Wanted {
     /// chain to it: on top of that one the two would call each other for ever.
     fn install(&mut self, signal: usize) -> io::Result<()> {
         let (slot, number) = (&SLOTS[signal], signal as c_int);
+        // Before the look: in a forked child the handler that was inherited gives way until then.
+        slot.pid.store(std::process::id() as c_int, Ordering::Relaxed);
+        slot.process.store(fork::process_id(), Ordering::Release);
         let current = Disposition::get(number)?;
         let in_place = current.is_ours()
             || (slot.installed.load(Ordering::Relaxed) && slot.is_beneath(&current));
         if !in_place {
             slot.found.store(ptr::from_ref(self.known(current)).cast_mut(), Ordering::Release);
         }
-        slot.pid.store(std::process::id() as c_int, Ordering::Relaxed);
-        slot.process.store(fork::process_id(), Ordering::Release);
         if !in_place {
             current.with_our_handler().set(number)?;
             slot.installed.store(true, Ordering::Relaxed);
