@@ -9,13 +9,15 @@ mod kit;
 use arrivals::{assert_none, expect, next, of, soon};
 use libc::{c_int, c_void, siginfo_t};
 use selio::signal::{SIGTERM, SIGUSR1, SIGUSR2, Signals};
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::unix::process::ExitStatusExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitStatus;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::mpsc;
 use std::thread;
+use std::time::Duration;
 
 fn main() {
     kit::run(&[
@@ -35,6 +37,8 @@ fn main() {
         ("a_child_that_asks_ours_is_told", a_child_that_asks_ours),
         ("a_child_has_signals_of_its_own", a_child_has_its_own),
         ("a_child_asks_after_it_was_signalled", a_child_asks_after_it_was_signalled),
+        ("a_child_is_signalled_while_it_begins_to_wait", a_child_begins_to_wait),
+        ("_begins_to_wait", part_begins_to_wait),
         ("a_child_shares_no_blocked_signal", a_child_shares_no_blocked_signal),
         ("a_child_goes_on_with_the_call_it_was_forked_in", a_child_goes_on_with_the_call),
     ]);
@@ -237,7 +241,7 @@ fn a_child_of_several_threads() {
             0 => signal_myself(),
             _ => found.assert_end(kit::wait_status(pid)),
         }
-        thread::sleep(std::time::Duration::from_millis(20));
+        thread::sleep(Duration::from_millis(20));
         assert!(told.try_recv().is_err(), "the child's signal came here");
         keys::raise(SIGUSR1);
         assert_eq!(told.recv().unwrap().pid() as c_int, keys::own_pid());
@@ -276,7 +280,7 @@ fn a_child_dies_between_fork_and_exec() {
         });
         if round % 2 == 0 {
             // Every other child waits already; the rest may not have run at all.
-            thread::sleep(std::time::Duration::from_millis(1));
+            thread::sleep(Duration::from_millis(1));
         }
         kit::kill(pid, SIGTERM).unwrap();
         assert_eq!(kit::wait_status(pid).signal(), Some(SIGTERM));
@@ -424,6 +428,37 @@ fn a_child_asks_after_it_was_signalled() {
         assert_parent_is_whole(&mut signals);
         CALLS.store(0, Ordering::SeqCst);
     }
+}
+
+// D12: each look at a disposition takes long here, so that the signal comes right after it.
+fn a_child_begins_to_wait() {
+    let slow = ["-e", "trace=rt_sigaction", "-e", "inject=rt_sigaction:delay_exit=30000"];
+    let Some((ended, _)) = kit::rerun("_begins_to_wait").strace_with(&slow) else {
+        kit::pass_over("there is no strace that may trace");
+    };
+    ended.assert_success();
+}
+
+fn part_begins_to_wait() {
+    Found::Ignored.install(SIGUSR1);
+    let mut signals = of([SIGUSR1]);
+    let (reader, writer) = kit::pipe();
+    let pid = kit::in_child(|| {
+        // All that is slow but the looks has been done.
+        drop(of([SIGUSR2]));
+        keys::put(&File::from(writer));
+        let mut own = of([SIGUSR1]);
+        // The parent's signal may have been heard of already, or may have been for nobody yet.
+        thread::sleep(Duration::from_millis(100));
+        keys::raise(SIGUSR1);
+        while next(&mut own).pid() as c_int != keys::own_pid() {}
+    });
+    let mut said = [0];
+    File::from(reader).read_exact(&mut said).unwrap();
+    thread::sleep(Duration::from_millis(10));
+    kit::kill(pid, SIGUSR1).unwrap();
+    assert!(kit::wait_status(pid).success());
+    assert_none(&mut signals);
 }
 
 // D12: a blocked signal is read from the parent's signalfd by whoever reads it, for himself.
