@@ -7,7 +7,8 @@ mod kit;
 
 use arrivals::{expect, of};
 use libc::c_int;
-use selio::signal::{SIGALRM, SIGUSR1, SIGUSR2};
+use selio::signal::{SIGALRM, SIGUSR1, SIGUSR2, Signals};
+use selio::time::timeout;
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -16,6 +17,8 @@ fn main() {
     kit::run(&[
         ("interrupted_calls_go_on", interrupted_calls_go_on),
         ("the_handler_runs_on_the_signal_stack", the_handler_runs_on_the_signal_stack),
+        ("a_handler_that_gives_way_meets_a_new_stream", a_handler_that_gives_way),
+        ("_gives_way", part_gives_way),
         ("the_handler_interrupts_the_allocator", the_handler_interrupts_the_allocator),
     ]);
 }
@@ -91,6 +94,42 @@ fn the_handler_runs_on_the_signal_stack() {
     });
     thread.join().unwrap();
     expect(&mut signals, SIGUSR1);
+}
+
+// D21: each look at a disposition takes long here, so that the two do it at the same time.
+fn a_handler_that_gives_way() {
+    let slow = ["-e", "trace=rt_sigaction", "-e", "inject=rt_sigaction:delay_exit=30000"];
+    let Some((ended, _)) = kit::rerun("_gives_way").strace_with(&slow) else {
+        kit::pass_over("there is no strace that may trace");
+    };
+    ended.assert_success();
+}
+
+fn part_gives_way() {
+    keys::set_handler(SIGUSR1, libc::SIG_IGN, 0);
+    let signals = of([SIGUSR1]);
+    let ours = kit::disposition(SIGUSR1);
+    drop(signals);
+    // Somebody had kept it, and puts it back when nobody waits any more.
+    keys::set_handler(SIGUSR1, ours.handler, ours.flags);
+    let thread = thread::spawn(|| {
+        // SAFETY: the call takes a number; the signal is ignored or caught.
+        unsafe { libc::raise(SIGUSR1) };
+    });
+    thread::sleep(Duration::from_millis(10));
+    let mut signals = of([SIGUSR1]);
+    thread.join().unwrap();
+    while signals_waiting(&mut signals) {}
+    keys::raise(SIGUSR1);
+    expect(&mut signals, SIGUSR1);
+    drop(signals);
+    assert!(kit::disposition(SIGUSR1).is_ignored());
+}
+
+/// Takes a signal that has come already; false if there is none.
+fn signals_waiting(signals: &mut Signals) -> bool {
+    let moment = timeout(Duration::from_millis(20), signals.next());
+    selio::block_on(moment).is_ok()
 }
 
 // B12
