@@ -1,40 +1,54 @@
-//! Waits for several children in one thread, in the order in which they end, and reaps each by the
-//! standard library.
+//! Runs commands at once and tells of each, when it ends, how it ended and what it has used.
 //!
-//! The selector tells that a child has ended and takes nothing from it: `Child::wait` then returns
-//! its status at once. Run it with
+//! One task per command awaits it; all of them in this thread. Run it with
 //!
 //! ```text
-//! cargo run --example child_exit
+//! cargo run --release --example child_exit -- 'make -C one' 'make -C two'
 //! ```
+//!
+//! It ends with 0 if all of them did, else with 1. Without arguments it runs three of its own.
 
-use selio::selector::Selector;
-use std::io;
-use std::process::{Child, Command};
-use std::time::{Duration, Instant};
+use std::error::Error;
+use std::process::ExitCode;
+use std::time::Instant;
 
-/// Longer than any of the children needs.
-const PATIENCE: Duration = Duration::from_secs(10);
+use selio::process::{Child, Command};
 
-fn main() -> io::Result<()> {
+const OWN: [&str; 3] =
+    ["sleep 0.5", "i=0; while [ $i -lt 100000 ]; do i=$((i + 1)); done", "ls / >/dev/null"];
+
+fn main() -> Result<ExitCode, Box<dyn Error>> {
+    let mut scripts: Vec<String> = std::env::args().skip(1).collect();
+    if scripts.is_empty() {
+        scripts = OWN.map(String::from).to_vec();
+    }
+    selio::block_on(async {
+        let mut waiting = Vec::new();
+        for script in scripts {
+            let child = Command::new("sh").args(["-c", &script]).spawn()?;
+            println!("{:>7}  started: {script}", child.id());
+            waiting.push(selio::spawn(tell_end(child)));
+        }
+        let mut all_good = true;
+        for end in waiting {
+            all_good &= end.await??;
+        }
+        Ok(if all_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    })
+}
+
+/// Waits for a child, and returns whether it ended well.
+async fn tell_end(mut child: Child) -> std::io::Result<bool> {
     let start = Instant::now();
-    let mut selector = Selector::<Child>::new()?;
-    for script in ["sleep 0.6; exit 2", "exit 0", "sleep 0.3; kill -TERM $$"] {
-        let child = Command::new("sh").args(["-c", script]).spawn()?;
-        println!("{:4} ms  started {}: {script}", start.elapsed().as_millis(), child.id());
-        selector.register_process(child.id(), child)?;
-    }
-    // A child that has ended is in the table until it is unregistered, but does not count any more.
-    while !selector.is_empty() {
-        let keys = selector.select(Some(PATIENCE))?;
-        if keys.is_empty() {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, "a child does not end"));
-        }
-        for key in keys {
-            let mut child = selector.unregister(key.fd())?;
-            let status = child.wait()?;
-            println!("{:4} ms  {} ended: {status}", start.elapsed().as_millis(), child.id());
-        }
-    }
-    Ok(())
+    let status = child.status().await?;
+    let usage = child.usage().expect("it has ended");
+    println!(
+        "{:>7}  {status} after {:.2?}: user {:.2?}, system {:.2?}, at most {} KiB of memory",
+        child.id(),
+        start.elapsed(),
+        usage.user_time(),
+        usage.system_time(),
+        usage.max_rss() / 1024,
+    );
+    Ok(status.success())
 }
