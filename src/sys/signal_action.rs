@@ -357,10 +357,12 @@ extern "C" fn on_signal(signal: c_int, info: *mut siginfo_t, context: *mut c_voi
     // SAFETY: the address is this thread's `errno`, valid as long as the thread runs.
     let saved = unsafe { *errno };
     if let Some(slot) = usize::try_from(signal).ok().and_then(|signal| SLOTS.get(signal)) {
-        if slot.is_ours() {
+        let ours = slot.is_ours();
+        if ours {
             tell(slot, signal, info);
         }
-        if slot.is_wanted() || !give_back(slot, signal, info) {
+        let wanted = ours && slot.wanted.load(Ordering::SeqCst);
+        if wanted || !give_back(slot, signal, info) {
             if let Some(found) = slot.found() {
                 found.call(signal, info, context);
             }
