@@ -205,8 +205,6 @@ impl Wanted {
             || (slot.installed.load(Ordering::Relaxed) && slot.is_beneath(&current));
         if !in_place {
             slot.found.store(ptr::from_ref(self.known(current)).cast_mut(), Ordering::Release);
-        }
-        if !in_place {
             current.with_our_handler().set(number)?;
             slot.installed.store(true, Ordering::Relaxed);
         }
