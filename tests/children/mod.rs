@@ -132,6 +132,13 @@ impl Herd {
         command
     }
 
+    /// A shell whose standard input is the pipe.
+    pub fn sh(&self, program: &str) -> Command {
+        let mut command = sh(program);
+        command.stdin(Stdio::from(kit::dup(&self.reader)));
+        command
+    }
+
     pub fn end(self) {
         drop(self.writer);
     }
