@@ -4,6 +4,7 @@
 //! this file with the row's line.
 
 use selio::net::{Incoming, TcpListener, TcpStream};
+use selio::process::{Child, Command, Pipe, Usage, exited, reap_orphans};
 use selio::selector::{Events, Poller, RawEvents, ReadyKey, SelectEvent, Selector, SignalInfo};
 use selio::signal::Signals;
 use selio::time::{Elapsed, MissedTicks, Sleep, Timeout};
@@ -97,6 +98,10 @@ traits! {
     TcpListener => true true true,
     TcpStream => true true true,
     Incoming<'static> => true true true,
+    Command => true true true,
+    Child => true true true,
+    Pipe => true true true,
+    Usage => true true true,
     Poller => true true true,
     RawEvents => true true true,
     Events => true true true,
@@ -141,6 +146,27 @@ fn futures_of_the_objects_are_send() {
     drop(is_send(TcpStream::connect("127.0.0.1:1")));
     drop(is_send(TcpListener::bind("127.0.0.1:0")));
 }
+
+// H03
+#[test]
+fn futures_of_processes_are_send() {
+    let mut command = Command::new("true");
+    let mut child = command.spawn().unwrap();
+    is_static(is_send(exited(child.id())));
+    is_static(is_send(child.status()));
+    drop(is_send(child.terminate(std::time::Duration::ZERO)));
+    is_static(is_send(child.output()));
+    is_static(is_send(command.status()));
+    is_static(is_send(command.output()));
+    is_static(is_send(command.spawn().unwrap().output()));
+    // It is what its function is.
+    is_static(is_send(reap_orphans(|_| false)));
+    let shared = Rc::new(false);
+    is_static(reap_orphans(move |_| *shared));
+}
+
+/// Drops what borrows nothing.
+fn is_static<T: 'static>(_: T) {}
 
 /// A future that is none of `Send`, `Sync` and `Unpin`, and whose output is none either.
 fn awkward() -> impl Future<Output = (Rc<u8>, PhantomPinned)> {
