@@ -325,9 +325,12 @@ fn statuses_are_those_of_std() {
     assert_eq!(ends("kill -TERM $$").signal(), Some(15));
     // Whether there is a core depends on limits; std sees the same.
     assert_eq!(ends("cd /tmp; ulimit -c 0; kill -ABRT $$").signal(), Some(6));
-    let codes: Vec<_> = (0..=255).map(|code| sh(&format!("exit {code}")).status()).collect();
+    // All of them once.
+    let step = if has_pidfd() { 1 } else { 15 };
+    let codes = (0..=255).step_by(step).map(|code| (code, sh(&format!("exit {code}")).status()));
+    let codes: Vec<_> = codes.collect();
     soon(async {
-        for (code, status) in (0..).zip(codes) {
+        for (code, status) in codes {
             assert_code(status.await.unwrap(), code);
         }
     });

@@ -87,7 +87,7 @@ pub fn at_once<T>(future: impl Future<Output = T>) -> T {
 /// Runs the loop for a while in which nothing is to happen.
 #[track_caller]
 pub fn idle_quietly() {
-    kit::assert_quiet(|| selio::block_on(selio::time::sleep(millis(150))));
+    kit::assert_quiet(|| selio::block_on(selio::time::sleep(millis(80))));
 }
 
 /// A shell with a program.
