@@ -235,6 +235,8 @@ fn exited_is_told_of_the_first_one() {
     let mut child = start("exit 0");
     let pid = child.id();
     let wait = exited(pid);
+    // Its signal has come by then, and no loop has seen it when the child is reaped.
+    until_ended(pid);
     soon(child.status()).unwrap();
     let stranger = Stranger::with_number(pid);
     soon(wait).unwrap();

@@ -14,7 +14,7 @@ use super::exit_fd::{ExitFd, heard};
 use super::started;
 use crate::io::Async;
 use crate::reactor::Direction;
-use crate::signal::Port;
+use crate::signal::{Port, StandIn};
 use crate::sys::child::{self, Exit};
 use crate::sys::event_fd::EventFd;
 use crate::sys::fork;
@@ -116,10 +116,11 @@ impl Running {
         match self.watch.get_ref().peek(self.pid)? {
             Child::Running => return Ok(State::Running),
             Child::Unknown => return Ok(State::Taken),
-            Child::Exited => {}
+            // Before the number is given free.
+            Child::Exited => StandIn::tell(self.pid),
         }
         if self.group {
-            // Before the number is given free. Those that are left may have gone meanwhile.
+            // Those that are left may have gone meanwhile.
             _ = child::kill_group(self.pid, SIGKILL);
         }
         match child::reap(self.pid) {

@@ -6,9 +6,10 @@ use std::io;
 use std::process;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::signal::StandIn;
 use crate::sys::child;
 use crate::sys::fork::PerProcess;
-use crate::sys::pid_fd::Pid;
+use crate::sys::pid_fd::{Child, Pid, peek_exit};
 
 static STARTED: PerProcess<Mutex<Started>> = PerProcess::new();
 
@@ -84,9 +85,11 @@ pub(super) fn reap_stranger(pid: Pid) -> Stranger {
         Stranger::Left
     } else if started.unknown > 0 {
         Stranger::Unclear
-    } else if child::reap(pid).is_ok_and(|exit| exit.is_some()) {
-        Stranger::Reaped
-    } else {
+    } else if !matches!(peek_exit(pid), Ok(Child::Exited)) {
         Stranger::Left
+    } else {
+        StandIn::tell(pid);
+        let reaped = child::reap(pid).is_ok_and(|exit| exit.is_some());
+        if reaped { Stranger::Reaped } else { Stranger::Left }
     }
 }

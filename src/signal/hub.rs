@@ -217,6 +217,18 @@ impl Hub {
         self.update_wanted();
     }
 
+    /// Signals all who wait for this child, which has ended and is not reaped yet.
+    pub(super) fn end_child(&mut self, pid: Pid) {
+        self.children.retain(|(known, event)| {
+            let running = *known != pid;
+            if !running {
+                // As in `look_at_children`.
+                _ = event.signal();
+            }
+            running
+        });
+    }
+
     /// SIGCHLD merges: fifty exits may be one signal. So every child is looked at. One that
     /// waitid(2) does not know any more was reaped by somebody.
     fn look_at_children(&mut self) {

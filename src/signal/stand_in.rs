@@ -46,6 +46,12 @@ impl StandIn {
         }
         Ok(stand_in)
     }
+
+    /// Tells all who wait for this child that it has ended. To be called before it is reaped:
+    /// afterwards its number may be another's, and a look at it would see that one run.
+    pub(crate) fn tell(pid: Pid) {
+        Hub::lock(Hub::get()).end_child(pid);
+    }
 }
 
 impl AsFd for StandIn {
