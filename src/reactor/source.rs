@@ -74,9 +74,9 @@ enum Left {
     Waiting(Option<Waiting>),
     /// There was no need: something has happened since the last try.
     NotNow(Waker),
-    /// The descriptor cannot be waited for. This waker is given back, and those that others had
-    /// left are given up.
-    Refused(io::Error, Option<Waiting>, Vec<Waker>),
+    /// The descriptor cannot be waited for. What was left under this key is given back, and what
+    /// others had left is given up.
+    Refused(io::Error, [Option<Waiting>; 2], Vec<Waker>),
 }
 
 /// The key of the waiter that stands for all callers of the poll functions of one direction: the
@@ -309,7 +309,7 @@ impl Source {
             Err(error) => {
                 self.forget_drained();
                 let own = state.remove(direction, key);
-                Left::Refused(error, own, state.take_all())
+                Left::Refused(error, [former, own], state.take_all())
             }
         }
     }
