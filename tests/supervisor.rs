@@ -160,11 +160,11 @@ fn switches(pid: i32) -> u64 {
 
 fn forwards() {
     let mut supervisor = Supervisor::start(
-        "# a comment\n\none: echo out; echo err >&2; exec sleep 30\n two :printf last; exec sleep 30\n",
+        "# a comment\n\none: echo out; echo err >&2; exec sleep 30\n two :printf last; echo said >&2; exec sleep 30\n",
     );
     supervisor.wait_to_hear("one | out\n");
     supervisor.wait_to_hear("one | err\n");
-    supervisor.wait_for_start("two");
+    supervisor.wait_to_hear("two | said\n");
     supervisor.end();
     let out = String::from_utf8(supervisor.out()).unwrap();
     let lines: BTreeSet<_> = out.lines().collect();
