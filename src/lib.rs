@@ -42,7 +42,7 @@
 //! # What holds everywhere
 //!
 //! - There is no hidden thread: everything happens in the thread that calls [`block_on`]. Only
-//!   [`unblock()`] has threads, once it is called.
+//!   [`unblock()`] has threads, once it is called, or a host name is looked up.
 //! - Spawned futures may be `!Send`. The objects of this crate are `Send + Sync`; they work before
 //!   `block_on`, between two, in a nested one, and on another thread than the one they were made
 //!   on.
