@@ -1,10 +1,14 @@
-//! TCP: [`TcpListener`] and [`TcpStream`].
+//! Sockets: TCP, UDP and those of Unix.
 //!
 //! The types are [`Async`](crate::Async) around those of std, so everything that `Async` can do
 //! they can do, too.
 
 mod address;
 mod tcp;
+mod udp;
+mod unix;
 
 pub use address::ToAddresses;
 pub use tcp::{Incoming, TcpListener, TcpStream};
+pub use udp::UdpSocket;
+pub use unix::{Credentials, UnixDatagram, UnixListener, UnixStream};

@@ -17,6 +17,7 @@ pub(crate) mod signal_record;
 pub(crate) mod socket;
 pub(crate) mod tcp;
 pub(crate) mod timer_fd;
+pub(crate) mod unix;
 
 use libc::c_int;
 use std::io;
