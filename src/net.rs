@@ -4,6 +4,7 @@
 //! they can do, too.
 
 mod address;
+mod connect;
 mod tcp;
 mod udp;
 mod unix;

@@ -11,6 +11,7 @@ use std::time::Duration;
 use futures_core::Stream;
 
 use super::address::{ToAddresses, look_up};
+use super::connect;
 use crate::io::Async;
 use crate::reactor::{Direction, Source, Waiter};
 use crate::sys::{socket, tcp};
@@ -243,37 +244,33 @@ impl Stream for Incoming<'_> {
 }
 
 impl TcpStream {
-    /// Connects; of several addresses to the first that can be connected to, tried one after the
-    /// other.
+    /// Connects; of several addresses to the first that answers.
+    ///
+    /// Addresses of both families are tried by turns, each 250 ms after the one before, or at once
+    /// when one has failed (RFC 8305, "happy eyeballs").
     ///
     /// # Errors
     ///
-    /// Those of the look-up, and those of the last attempt, as the kernel tells them
+    /// Those of the look-up, and what the kernel tells
     /// ([`ConnectionRefused`](io::ErrorKind::ConnectionRefused),
-    /// [`TimedOut`](io::ErrorKind::TimedOut), …).
+    /// [`TimedOut`](io::ErrorKind::TimedOut), …). If several addresses were tried, the error has
+    /// the kind of the first and its text tells all of them.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future gives the attempt up and closes its socket.
+    /// Dropping the future gives all attempts up and closes their sockets.
     ///
     /// # Examples
     ///
     /// See [`TcpListener`].
     pub async fn connect(to: impl ToAddresses) -> io::Result<Self> {
-        let mut last = Err(io::ErrorKind::AddrNotAvailable.into());
-        for address in look_up(to).await? {
-            last = Self::connect_one(&address).await;
-            if last.is_ok() {
-                break;
-            }
-        }
-        last
+        connect::first(look_up(to).await?, Self::connect_one).await
     }
 
-    async fn connect_one(address: &SocketAddr) -> io::Result<Self> {
+    async fn connect_one(address: SocketAddr) -> io::Result<Self> {
         // Registered after connect(2) at the earliest: before it, epoll calls a fresh socket
         // writable and hung up.
-        let stream = plain(tcp::connect(address)?.into());
+        let stream = plain(tcp::connect(&address)?.into());
         stream.writable().await?;
         match socket::take_error(stream.as_fd())? {
             Some(error) => Err(error),
