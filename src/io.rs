@@ -129,6 +129,11 @@ impl<T> Async<T> {
         &self.registration.0
     }
 
+    /// Whether it is registered with a reactor that is driven.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.source().is_watched()
+    }
+
     pub(crate) fn waiter(&self, direction: Direction) -> Waiter<'_> {
         self.source().waiter(direction)
     }

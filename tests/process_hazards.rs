@@ -21,6 +21,7 @@ const CASES: &[(&str, fn())] = &[
     ("a_slow_start_stops_no_other_thread", slow_start),
     ("a_slow_start_delays_the_reaping_of_orphans", slow_start_beside_orphans),
     ("dropped_outside_of_block_on", dropped_outside),
+    ("dropped_before_a_loop_that_ends", dropped_before_a_loop_that_ends),
     ("dropped_by_a_thread_that_never_waits", dropped_by_a_thread),
     ("a_forked_child_attends_to_nobody", forked_child),
     ("several_wait_at_once", several_wait),
@@ -247,6 +248,15 @@ fn slow_start_beside_orphans() {
 fn become_subreaper() {
     // SAFETY: the call takes numbers.
     assert_eq!(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) }, 0);
+}
+
+// E08
+fn dropped_before_a_loop_that_ends() {
+    drop(sh("sleep 0.2").spawn().unwrap());
+    // It begins, attends to the child, and ends with its thread before the child does.
+    thread::spawn(|| selio::block_on(async {})).join().unwrap();
+    kit::eventually("it has ended", || kit::zombies().len() == 1);
+    selio::block_on(none_is_left());
 }
 
 // E08

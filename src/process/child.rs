@@ -34,10 +34,9 @@ pub type Pipe = Async<File>;
 ///
 /// A child that is dropped runs on, unless it was started with
 /// [`kill_on_drop`](super::Command::kill_on_drop), and is reaped without a thread when it ends: by
-/// the `block_on` in which it was dropped, or by a later one of the same thread. If it was dropped
-/// outside of `block_on`, that is the next one to begin, on whatever thread. A child that ends when
-/// there is none is reaped when further children are started (a handful may be left until then),
-/// or by init when this process has ended.
+/// the `block_on` in which it was dropped, else by the next one to begin, on whatever thread. If
+/// there is none any more it is reaped when further children are started (a handful may be left
+/// until then), or by init when this process has ended.
 ///
 /// # Examples
 ///

@@ -28,10 +28,16 @@ struct Dropped {
 
 struct Left {
     running: Arc<Running>,
-    /// Whether a reactor that is driven, or was, wakes a reaper at its end.
+    /// Whether a reactor wakes a reaper at its end, as long as it is driven.
     attended: bool,
     /// Held for that reactor's thread, so that it hears of the end.
     _port: Option<Arc<Port>>,
+}
+
+impl Left {
+    fn is_attended(&self) -> bool {
+        self.attended && self.running.is_watched()
+    }
 }
 
 impl Dropped {
@@ -66,8 +72,10 @@ fn attend(running: &Arc<Running>, waker: &Waker) {
     }
     drop(dropped);
     drop(left);
+    // Also if it is attended here: this `block_on` may end before the child does.
+    reactor::wake_when_driven(attendant());
     if !attended {
-        return reactor::wake_when_driven(attendant());
+        return;
     }
     // An error says that it cannot be watched here: then a sweep has to do.
     let polled = running.poll_exit(&mut Context::from_waker(waker));
@@ -117,7 +125,7 @@ impl Wake for Reaper {
     }
 }
 
-/// Attends, on a thread where a `block_on` has begun, to what was dropped where none ran.
+/// Attends, on a thread where a `block_on` has begun, to what was dropped where none runs.
 struct Attendant;
 
 fn attendant() -> &'static Waker {
@@ -130,11 +138,16 @@ fn attendant() -> &'static Waker {
 impl Wake for Attendant {
     fn wake(self: Arc<Self>) {
         let dropped = dropped();
-        let unattended = dropped.children.iter().filter(|left| !left.attended);
+        let unattended = dropped.children.iter().filter(|left| !left.is_attended());
         let unattended: Vec<_> = unattended.map(|left| Arc::clone(&left.running)).collect();
+        let none_left = dropped.children.is_empty();
         drop(dropped);
         for running in unattended {
             attend(&running, &Reaper::of(&running));
+        }
+        if !none_left {
+            // For those who are attended elsewhere, where a `block_on` may end.
+            reactor::wake_when_driven(attendant());
         }
     }
 }

@@ -144,6 +144,11 @@ impl Running {
         self.watch.poll_with(Direction::Read, cx, |_| self.reap_or_wait())
     }
 
+    /// Whether it is registered where a `block_on` runs.
+    pub(super) fn is_watched(&self) -> bool {
+        self.watch.is_watched()
+    }
+
     /// What is to be held on a thread so that it hears of the exit.
     pub(super) fn port_here(&self) -> io::Result<Option<Arc<Port>>> {
         self.watch.get_ref().port_here()

@@ -181,6 +181,11 @@ impl Source {
         }
     }
 
+    /// Whether it is registered with a reactor that is driven.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.lock().home.as_ref().is_some_and(|home| home.is_driven())
+    }
+
     /// Leaves the reactor, and gives up who still waits, to be dropped by the caller.
     pub(crate) fn leave(&self) -> Vec<Waker> {
         let mut state = self.lock();
