@@ -1,7 +1,11 @@
 //! Descriptors that one can await: [`Async`].
 
+#[cfg(feature = "futures-io")]
+mod futures_traits;
 mod operation;
 mod read_write;
+#[cfg(feature = "tokio-io")]
+mod tokio_traits;
 
 use std::fmt;
 use std::future::{Future, poll_fn};

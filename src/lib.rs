@@ -51,6 +51,15 @@
 //! - After `fork(2)`, the child must not use what the parent made, but may drop it, unless another
 //!   thread of the parent was using that very object; a `block_on` of its own gets a reactor of its
 //!   own.
+//!
+//! # Features
+//!
+//! None is on by default, and each adds one crate.
+//!
+//! - `futures-io`: `AsyncRead` and `AsyncWrite` of futures-io, for every [`Async`] and for
+//!   references to one.
+//! - `tokio-io`: `AsyncRead` and `AsyncWrite` of tokio, for every [`Async`]. No runtime of tokio
+//!   comes with it.
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("selio is built on epoll and needs Linux (target_os = \"linux\")");

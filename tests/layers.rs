@@ -16,7 +16,7 @@ use std::path::Path;
 
 /// The dependencies, and the only places that may mention each: a file, or a folder with a `/` at
 /// the end.
-const DOORS: [(&str, &[&str]); 5] = [
+const DOORS: [(&str, &[&str]); 7] = [
     ("libc", &["src/sys/"]),
     (
         "slab",
@@ -29,6 +29,8 @@ const DOORS: [(&str, &[&str]); 5] = [
         ],
     ),
     ("futures_core", &["src/time.rs", "src/event.rs", "src/signal.rs", "src/net/"]),
+    ("futures_io", &["src/io/futures_traits.rs"]),
+    ("tokio", &["src/io/tokio_traits.rs"]),
     ("waker_fn", &["src/executor/scheduler.rs"]),
     ("pin_project_lite", &["src/executor/join.rs", "src/time.rs"]),
 ];

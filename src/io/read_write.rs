@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::os::fd::RawFd;
 
 use super::Async;
 use crate::reactor::Direction;
@@ -193,11 +194,7 @@ where
         self.operation(
             Direction::Write,
             empty,
-            move |mut io| match socket {
-                _ if empty => Ok(0),
-                Some(socket) => socket::send_vectored(socket, buffers),
-                None => io.write_vectored(buffers),
-            },
+            move |io| if empty { Ok(0) } else { write_slices(io, socket, buffers) },
             |_| false,
         )
     }
@@ -259,5 +256,21 @@ where
     /// ```
     pub fn flush(&self) -> impl Future<Output = io::Result<()>> {
         self.operation(Direction::Write, true, |mut io| io.flush(), |()| false)
+    }
+}
+
+/// Writes from several buffers: past the object, if it is nothing but a socket, so that nobody is
+/// sent a SIGPIPE.
+pub(super) fn write_slices<T>(
+    mut io: &T,
+    socket: Option<RawFd>,
+    buffers: &[IoSlice<'_>],
+) -> io::Result<usize>
+where
+    for<'a> &'a T: Write,
+{
+    match socket {
+        Some(socket) => socket::send_vectored(socket, buffers),
+        None => io.write_vectored(buffers),
     }
 }

@@ -41,3 +41,16 @@ pub(crate) fn send_vectored(socket: RawFd, buffers: &[IoSlice<'_>]) -> io::Resul
     let sent = unsafe { libc::sendmsg(socket, &raw const message, libc::MSG_NOSIGNAL) };
     usize::try_from(sent).map_err(|_| io::Error::last_os_error())
 }
+
+/// Says that nothing more will be written. What is no socket, or is not connected any more, has
+/// nothing to be told.
+#[cfg(any(feature = "futures-io", feature = "tokio-io"))]
+pub(crate) fn shutdown_write(fd: impl AsRawFd) -> io::Result<()> {
+    // SAFETY: two integers, no memory.
+    match cvt(unsafe { libc::shutdown(fd.as_raw_fd(), libc::SHUT_WR) }) {
+        Err(error) if !matches!(error.raw_os_error(), Some(libc::ENOTSOCK | libc::ENOTCONN)) => {
+            Err(error)
+        }
+        _ => Ok(()),
+    }
+}
