@@ -19,6 +19,7 @@ pub(super) const PASSED_OVER: &str = "passed over: ";
 #[derive(Clone, Copy, Debug)]
 pub struct Case {
     name: &'static str,
+    first: fn(),
     body: fn(),
     secs: u64,
 }
@@ -28,7 +29,12 @@ pub struct Case {
 /// A name that begins with `_` is a part: it is neither listed nor counted, and runs only when
 /// another case asks for it by [`rerun`].
 pub const fn case(name: &'static str, body: fn()) -> Case {
-    Case { name, body, secs: WATCHDOG_SECS }
+    Case { name, first: || {}, body, secs: WATCHDOG_SECS }
+}
+
+/// Cases with the usual time limit.
+pub fn cases(cases: &[(&'static str, fn())]) -> Vec<Case> {
+    cases.iter().map(|&(name, body)| case(name, body)).collect()
 }
 
 impl Case {
@@ -37,6 +43,24 @@ impl Case {
     pub const fn secs(mut self, secs: u64) -> Self {
         self.secs = secs;
         self
+    }
+
+    /// What is done before the case begins, such as to refuse it a system call.
+    #[must_use]
+    pub const fn first(mut self, first: fn()) -> Self {
+        self.first = first;
+        self
+    }
+
+    /// The case by a longer name.
+    #[must_use]
+    pub fn named(mut self, name: impl FnOnce(&str) -> String) -> Self {
+        self.name = name(self.name).leak();
+        self
+    }
+
+    fn is_part(&self) -> bool {
+        self.name.rsplit("::").next().is_some_and(|name| name.starts_with('_'))
     }
 }
 
@@ -58,19 +82,24 @@ pub fn pass_over(reason: &str) -> ! {
     std::process::exit(PASSED_OVER_STATUS)
 }
 
-/// The `main` of a test binary with `harness = false`.
-pub fn run(cases: &[(&'static str, fn())]) {
-    let cases: Vec<Case> = cases.iter().map(|&(name, body)| case(name, body)).collect();
-    run_cases(&cases);
+/// A file of cases: its name, and what lists them.
+pub type File = (&'static str, fn() -> Vec<Case>);
+
+/// The `main` of a test binary with `harness = false` whose cases stand in several files.
+pub fn run_files(files: &[File]) {
+    let cases_of = |&(file, cases): &File| {
+        cases().into_iter().map(move |case| case.named(|name| format!("{file}::{name}")))
+    };
+    run_cases(&files.iter().flat_map(cases_of).collect::<Vec<_>>());
 }
 
-/// [`run`] for cases with time limits of their own.
+/// The `main` of a test binary with `harness = false`.
 pub fn run_cases(cases: &[Case]) {
     if let Ok(name) = env::var(CASE_VARIABLE) {
         return run_here(cases, &name);
     }
     let options = Options::parse(env::args().skip(1));
-    let tests = cases.iter().filter(|case| !case.name.starts_with('_'));
+    let tests = cases.iter().filter(|case| !case.is_part());
     let (chosen, others): (Vec<Case>, Vec<Case>) =
         tests.partition(|case| options.chooses(case.name));
     if options.list {
@@ -87,6 +116,7 @@ fn run_here(cases: &[Case], name: &str) {
         panic!("no case is named `{name}`");
     };
     super::process::fresh_start();
+    (case.first)();
     (case.body)();
 }
 

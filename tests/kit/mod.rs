@@ -6,8 +6,7 @@
 //! * With libtest (`#[test]` functions): everything that touches nothing but its own objects. Begin
 //!   with `let _guard = kit::watchdog(10);`, so that a hang ends with a message instead of a
 //!   silence.
-//! * With `harness = false` and `fn main() { kit::run(&[("name", name), …]) }`: everything that
-//!   touches masks, dispositions, fork, limits, seccomp or the process's CPU time. Every case runs
+//! * With `harness = false` and a function `cases` that lists them: everything that touches masks, dispositions, fork, limits, seccomp or the process's CPU time. Every case runs
 //!   in a process of its own, in its main thread, alone; it starts with an empty mask and default
 //!   dispositions, and is killed, with whatever it has started, when its time is up.
 #![allow(
@@ -30,8 +29,18 @@ mod strace;
 mod wakers;
 mod watchdog;
 
+// What the tests of one part of the crate share.
+pub mod arrivals;
+pub mod children;
+pub mod deliveries;
+pub mod echo;
+pub mod futures;
+pub mod keys;
+pub mod sockets;
+pub mod timers;
+
 pub use alloc::{CountingAllocator, allocated_bytes, allocations};
-pub use cases::{Case, case, case_name, pass_over, run, run_cases};
+pub use cases::{Case, case, case_name, cases, pass_over, run_cases, run_files};
 pub use drops::{DropCheck, DropLog};
 pub use fds::{
     dup, dup2, is_nonblocking, open_number, pipe, raw_close, refused_addr, set_nonblocking,
@@ -43,8 +52,8 @@ pub use oracle::{
     zombies,
 };
 pub use process::{
-    block_signal, fork, in_child, is_root, kill, set_next_pid, set_nofile_limit, sigqueue,
-    unblock_signal, wait_status,
+    TAKEN, block_signal, choose_alone, choose_pid, fork, in_child, is_root, kill, set_nofile_limit,
+    sigqueue, unblock_signal, wait_status,
 };
 pub use rerun::{CASE_VARIABLE, Ended, Rerun, example, rerun};
 pub use seccomp::{Refusal, refuse, refuse_all, refuse_when};

@@ -1,10 +1,14 @@
 //! Processes, signals and limits, as thin as the system calls.
 
 use super::must;
+use std::fs::{self, File};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::process::ExitStatusExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitStatus;
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// What every case begins with, whatever started the tests: no signal blocked, none ignored (but
 /// SIGPIPE, as Rust has it), no descriptor open but the first three, and death when the parent
@@ -135,8 +139,34 @@ pub fn is_root() -> bool {
     unsafe { libc::geteuid() == 0 }
 }
 
-/// Asks the kernel to give the next process this pid. False if it does not let us; and another
-/// process may come first, so look at the pid that was given, and try again.
-pub fn set_next_pid(pid: i32) -> bool {
-    std::fs::write("/proc/sys/kernel/ns_last_pid", (pid - 1).to_string()).is_ok()
+/// Where root asks the kernel for the number of the next process, less one.
+const LAST_PID: &str = "/proc/sys/kernel/ns_last_pid";
+
+/// Why a case passes over when its number does not come back.
+pub const TAKEN: &str = "somebody else has taken the number again and again";
+
+/// Asks that the next process has this number, as soon as it is free. Others start processes, too:
+/// look at the number that was given, and try again. Hold [`choose_alone`] meanwhile.
+#[track_caller]
+pub fn choose_pid(pid: u32) {
+    let start = Instant::now();
+    while fs::exists(format!("/proc/{pid}")).unwrap() {
+        if start.elapsed() > Duration::from_secs(2) {
+            super::pass_over(TAKEN);
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    if fs::write(LAST_PID, (pid - 1).to_string()).is_err() {
+        super::pass_over("the kernel lets nobody but root choose a number");
+    }
+}
+
+/// Lets one case on this machine at a time choose numbers, as long as the file is open.
+pub fn choose_alone() -> File {
+    let Ok(file) = File::open(LAST_PID) else {
+        super::pass_over("the kernel gives no number that was asked for");
+    };
+    // SAFETY: the call takes numbers, and the descriptor is open.
+    must("flock", unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX) });
+    file
 }

@@ -28,9 +28,15 @@ pub struct Rerun {
     show: bool,
 }
 
-/// Prepares to run the named case of this test binary in a process of its own.
+/// Prepares to run the named case in a process of its own. It stands in the same file as the running
+/// case, unless the name tells another.
 pub fn rerun(name: &str) -> Rerun {
-    Rerun { name: name.to_string(), secs: WATCHDOG_SECS, variables: Vec::new(), show: false }
+    let own = env::var(CASE_VARIABLE).unwrap_or_default();
+    let name = match own.rsplit_once("::") {
+        Some((file, _)) if !name.contains("::") => format!("{file}::{name}"),
+        _ => name.to_string(),
+    };
+    Rerun { name, secs: WATCHDOG_SECS, variables: Vec::new(), show: false }
 }
 
 impl Rerun {

@@ -1,0 +1,165 @@
+//! User events: triggers are counted, merged and never lost, whoever waits.
+
+use crate::kit;
+use kit::{CountingWaker, poll_once, poll_with, watchdog};
+use selio::event::{Event, Trigger};
+use selio::time::{sleep, timeout};
+use selio::{block_on, spawn, yield_now};
+use std::pin::pin;
+use std::rc::Rc;
+use std::thread;
+use std::time::Duration;
+
+const A_MOMENT: Duration = Duration::from_millis(5);
+
+fn event() -> (Event, Trigger) {
+    let event = Event::new().unwrap();
+    let trigger = event.trigger();
+    (event, trigger)
+}
+
+// B08
+#[test]
+fn triggers_are_merged_with_their_count() {
+    let _guard = watchdog(10);
+    let (event, trigger) = event();
+    block_on(async {
+        for _ in 0..1000 {
+            trigger.trigger().unwrap();
+        }
+        assert_eq!(event.wait().await.unwrap(), 1000);
+        assert!(timeout(A_MOMENT, event.wait()).await.is_err(), "they are told once");
+    });
+}
+
+#[test]
+fn a_trigger_wakes_a_loop_that_sleeps() {
+    let _guard = watchdog(10);
+    let (mut event, trigger) = event();
+    let other = thread::spawn(move || {
+        for _ in 0..10 {
+            thread::sleep(Duration::from_millis(1));
+            trigger.trigger().unwrap();
+        }
+    });
+    let mut count = 0;
+    block_on(async {
+        while count < 10 {
+            count += event.next().await.unwrap().unwrap();
+        }
+    });
+    assert_eq!(count, 10);
+    other.join().unwrap();
+}
+
+// J01
+#[test]
+fn a_count_outlives_the_wait_that_was_dropped() {
+    let _guard = watchdog(10);
+    let (mut event, trigger) = event();
+    block_on(async {
+        assert!(timeout(A_MOMENT, event.wait()).await.is_err());
+        let mut wait = Box::pin(event.wait());
+        assert!(kit::poll_with(&mut wait, &kit::noop_waker()).is_pending());
+        trigger.trigger().unwrap();
+        // The turn that sees the event comes before the wait is dropped.
+        sleep(A_MOMENT).await;
+        drop(wait);
+        assert_eq!(event.next().await.unwrap().unwrap(), 1);
+    });
+}
+
+// B16, J04
+#[test]
+fn the_last_who_polls_the_stream_is_woken() {
+    let _guard = watchdog(10);
+    let (event, trigger) = event();
+    let (first, first_waker) = CountingWaker::new();
+    let (last, last_waker) = CountingWaker::new();
+    block_on(async {
+        let mut event = event;
+        {
+            let mut next = pin!(event.next());
+            assert!(poll_with(&mut next, &first_waker).is_pending());
+            assert!(poll_with(&mut next, &last_waker).is_pending());
+        }
+        trigger.trigger().unwrap();
+        sleep(A_MOMENT).await;
+        assert_eq!((first.wakes(), last.wakes()), (0, 1));
+        assert!(poll_once(event.next()).is_ready());
+    });
+}
+
+#[test]
+fn each_trigger_reaches_one_of_those_who_wait() {
+    let _guard = watchdog(10);
+    let (event, trigger) = event();
+    block_on(async {
+        let event = Rc::new(event);
+        let tasks: Vec<_> = (0..5)
+            .map(|_| {
+                let event = Rc::clone(&event);
+                spawn(async move { event.wait().await.unwrap() })
+            })
+            .collect();
+        yield_now().await;
+        for ended in 1..=5 {
+            trigger.trigger().unwrap();
+            sleep(A_MOMENT).await;
+            assert_eq!(tasks.iter().filter(|task| task.is_finished()).count(), ended);
+        }
+    });
+}
+
+// J03
+#[test]
+fn an_event_without_triggers_is_not_at_its_end() {
+    let _guard = watchdog(10);
+    let (mut event, trigger) = event();
+    drop(trigger);
+    block_on(async {
+        assert!(timeout(A_MOMENT, event.next()).await.is_err());
+        event.trigger().trigger().unwrap();
+        assert_eq!(event.next().await.unwrap().unwrap(), 1);
+    });
+}
+
+// B11
+#[test]
+fn a_trigger_outlives_its_event() {
+    let _guard = watchdog(10);
+    let (event, trigger) = event();
+    let other = thread::spawn(move || (0..10_000).for_each(|_| trigger.trigger().unwrap()));
+    block_on(async { event.wait().await.unwrap() });
+    drop(event);
+    other.join().unwrap();
+}
+
+// J02
+#[test]
+fn an_event_that_nobody_awaits_wakes_nobody() {
+    let _guard = watchdog(10);
+    let (event, trigger) = event();
+    block_on(async {
+        // It joins the reactor, and then nobody polls it.
+        assert!(timeout(A_MOMENT, event.wait()).await.is_err());
+        for _ in 0..100_000 {
+            trigger.trigger().unwrap();
+        }
+        sleep(A_MOMENT).await;
+        assert_eq!(event.wait().await.unwrap(), 100_000);
+    });
+}
+
+// H03
+#[test]
+fn events_and_triggers_may_change_threads() {
+    fn sendable<T: Send + Sync + Unpin + 'static>(_: &T) {}
+    let (event, trigger) = event();
+    sendable(&event);
+    sendable(&trigger);
+    let theirs = trigger.clone();
+    let waited = thread::spawn(move || block_on(async { event.wait().await.unwrap() }));
+    theirs.trigger().unwrap();
+    assert_eq!(waited.join().unwrap(), 1);
+}

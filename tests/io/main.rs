@@ -1,0 +1,15 @@
+//! `Async`, sockets, and the doors to other I/O traits.
+
+#[path = "../kit/mod.rs"]
+mod kit;
+
+mod async_io;
+#[cfg(feature = "futures-io")]
+mod door_futures;
+#[cfg(feature = "tokio-io")]
+mod door_tokio;
+mod nested_selector;
+mod readiness;
+mod tcp;
+mod udp;
+mod unix;

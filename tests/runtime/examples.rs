@@ -1,0 +1,91 @@
+//! The examples that run to their end by themselves, as programs: they end, and say what they
+//! should.
+
+use crate::kit;
+use crate::kit::echo;
+use echo::{Server, ask};
+use kit::case;
+use std::io::{ErrorKind, Read};
+use std::net::{Shutdown, TcpStream};
+use std::os::unix::process::ExitStatusExt;
+use std::process::Command;
+
+pub(crate) fn cases() -> Vec<kit::Case> {
+    vec![
+        case("worker_threads", worker_threads).secs(60),
+        case("a_server_that_is_asked_to_end_lets_its_clients_finish", lets_finish),
+        case("a_server_that_is_asked_to_end_cuts_off_who_takes_too_long", cuts_off),
+        case("a_server_that_is_asked_twice_dies", dies_at_the_second),
+    ]
+}
+
+/// What an example prints, line by line. It must end well and complain of nothing.
+fn lines(name: &str, args: &[&str]) -> Vec<String> {
+    let ended = Command::new(kit::example(name)).args(args).output().unwrap();
+    let told = String::from_utf8(ended.stdout).unwrap();
+    let complaints = String::from_utf8(ended.stderr).unwrap();
+    assert!(ended.status.success(), "{}\n{told}\n{complaints}", ended.status);
+    assert_eq!(complaints, "");
+    told.lines().map(|line| line.trim().to_owned()).collect()
+}
+
+fn worker_threads() {
+    for (limit, primes) in [("100000", 9592), ("10", 4), ("0", 0)] {
+        let lines = lines("worker_threads", &[limit]);
+        let told = format!("{primes} primes below {limit}, and a sieve agrees");
+        assert_eq!(lines.last(), Some(&told));
+        // What came from the threads, each in its own way.
+        let parts = lines.iter().filter_map(|line| line.split_once(" primes in "));
+        let parts: Vec<u64> = parts.map(|(count, _)| count.parse().unwrap()).collect();
+        assert_eq!((parts.len(), parts.iter().sum()), (10, primes));
+        let steps = lines.iter().filter_map(|line| line.strip_suffix('%'));
+        let steps: Vec<u64> = steps.map(|percent| percent.parse().unwrap()).collect();
+        assert!(steps.is_sorted() && steps.last() == Some(&100), "{steps:?}");
+    }
+    let wrong = Command::new(kit::example("worker_threads")).arg("many").output().unwrap();
+    assert!(!wrong.status.success());
+}
+
+/// Asks the server to end, and waits until it listens no more.
+fn ask_to_end(server: &Server, signal: i32) {
+    kit::kill(server.pid(), signal).unwrap();
+    kit::eventually("newcomers are refused", || {
+        let newcomer = TcpStream::connect(server.address);
+        newcomer.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+    });
+}
+
+fn lets_finish() {
+    for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP] {
+        let mut server = Server::of("graceful_shutdown", &["60"]);
+        let (mut client, gone) = (server.connect(), server.connect());
+        ask(&mut client, b"hello");
+        drop(gone);
+        ask_to_end(&server, signal);
+        ask(&mut client, b"still there?");
+        client.shutdown(Shutdown::Write).unwrap();
+        assert!(server.wait().success());
+        let mut told = String::new();
+        server.told.read_to_string(&mut told).unwrap();
+        let who = format!("signal {signal} from process {}\n", std::process::id());
+        assert!(told.starts_with(&who), "{told}");
+    }
+}
+
+fn cuts_off() {
+    let mut server = Server::of("graceful_shutdown", &["1"]);
+    let mut client = server.connect();
+    ask(&mut client, b"hello");
+    ask_to_end(&server, libc::SIGTERM);
+    assert_eq!(server.wait().code(), Some(1));
+    assert_eq!(client.read(&mut [0]).unwrap(), 0);
+}
+
+fn dies_at_the_second() {
+    let mut server = Server::of("graceful_shutdown", &["60"]);
+    let mut client = server.connect();
+    ask(&mut client, b"hello");
+    ask_to_end(&server, libc::SIGINT);
+    kit::kill(server.pid(), libc::SIGINT).unwrap();
+    assert_eq!(server.wait().signal(), Some(libc::SIGINT));
+}

@@ -1,0 +1,214 @@
+//! What wakes, yields and waits cost in system calls, and what comes of wakes that hit the worst
+//! moment.
+
+use crate::kit;
+use crate::kit::futures;
+use futures::{Gate, own_waker};
+use selio::time::sleep;
+use selio::{block_on, spawn, yield_now};
+use std::collections::HashMap;
+use std::sync::mpsc;
+use std::task::Waker;
+use std::thread;
+use std::time::Duration;
+
+pub(crate) fn cases() -> Vec<kit::Case> {
+    vec![
+        kit::case("wakes_write_at_most_once_a_wait", wakes_write_at_most_once_a_wait),
+        kit::case("wakes_at_home_write_nothing", wakes_at_home_write_nothing),
+        kit::case("wakes_of_an_outer_call_write_nothing", wakes_of_an_outer_call_write_nothing),
+        kit::case("what_is_ready_waits_for_nothing", what_is_ready_waits_for_nothing),
+        kit::case("a_wake_before_the_wait_ends_it", a_wake_before_the_wait_ends_it),
+        kit::case("a_wake_that_writes_late_is_no_loss", a_wake_that_writes_late_is_no_loss),
+        kit::case("_threads_wake", part_threads_wake),
+        kit::case("_tasks_wake", part_tasks_wake),
+        kit::case("_outer_is_woken", part_outer_is_woken),
+        kit::case("_is_ready", part_is_ready),
+        kit::case("_wakes_in_the_gap", part_wakes_in_the_gap),
+    ]
+}
+
+/// Runs a part under strace and gives what lies between its marks.
+fn traced(part: &str, args: &[&str]) -> kit::Trace {
+    let Some((ended, trace)) = kit::rerun(part).strace_with(args) else {
+        kit::pass_over("strace is missing or not permitted");
+    };
+    ended.assert_success();
+    whole(&trace).between("begin", "end")
+}
+
+/// Makes one line of the two that strace writes when a call of one thread is interrupted by one of
+/// another.
+fn whole(trace: &kit::Trace) -> kit::Trace {
+    let mut lines: Vec<String> = Vec::new();
+    let mut unfinished: HashMap<String, usize> = HashMap::new();
+    for line in &trace.lines {
+        let thread = line.split(' ').next().unwrap_or_default().to_string();
+        if let Some(start) = line.strip_suffix("<unfinished ...>") {
+            unfinished.insert(thread, lines.len());
+            lines.push(start.trim_end().to_string());
+            continue;
+        }
+        match (line.split_once(" resumed>"), unfinished.get(&thread)) {
+            (Some((_, rest)), Some(&start)) => lines[start].push_str(rest),
+            _ => lines.push(line.clone()),
+        }
+    }
+    kit::Trace { lines }
+}
+
+/// The writes of eight bytes, as an eventfd takes them.
+fn eventfd_writes(trace: &kit::Trace) -> usize {
+    let writes = trace.calls("write");
+    writes.iter().filter(|line| line.contains("\"\\1\\0\\0\\0\\0\\0\\0\\0\", 8")).count()
+}
+
+/// The waits that may block: those with another timeout than zero.
+fn waits(trace: &kit::Trace) -> usize {
+    let exact = trace.calls("epoll_pwait2").into_iter();
+    let rounded = trace.calls("epoll_wait").into_iter();
+    exact.filter(|line| !line.contains("{tv_sec=0, tv_nsec=0}")).count()
+        + rounded.filter(|line| !line.contains(", 0) = ")).count()
+}
+
+/// Wakes tasks from two threads, each task once.
+fn part_threads_wake() {
+    const TASKS: usize = 1_000;
+    let gates: Vec<Gate> = (0..TASKS).map(|_| Gate::new()).collect();
+    let theirs = gates.clone();
+    block_on(async {
+        let tasks: Vec<_> = gates.iter().map(|gate| spawn(gate.pass())).collect();
+        yield_now().await;
+        kit::mark("begin");
+        let threads = [0, 1].map(|odd| {
+            let gates: Vec<_> = theirs.iter().skip(odd).step_by(2).cloned().collect();
+            thread::spawn(move || {
+                // At first the loop sleeps; then it is awake, or about to sleep, at one wake or the
+                // other.
+                futures::a_moment();
+                gates.iter().for_each(Gate::open);
+            })
+        });
+        for task in tasks {
+            task.await.unwrap();
+        }
+        kit::mark("end");
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+    });
+}
+
+// B08
+fn wakes_write_at_most_once_a_wait() {
+    let trace = traced("_threads_wake", &[]);
+    let (writes, waits) = (eventfd_writes(&trace), waits(&trace));
+    assert!(writes >= 1, "the threads never met a sleeping loop");
+    println!("{writes} writes for {waits} waits");
+    assert!(writes <= waits, "{writes} writes for {waits} waits");
+}
+
+fn part_tasks_wake() {
+    block_on(async {
+        let (there, back) = (own_waker().await, Gate::new());
+        kit::mark("begin");
+        let task = spawn(async {
+            for _ in 0..1_000 {
+                yield_now().await;
+            }
+        });
+        let gate = back.clone();
+        drop(spawn(async move { gate.open() }));
+        back.pass().await;
+        (0..10).for_each(|_| there.wake_by_ref());
+        task.await.unwrap();
+        spawn(async move { there.wake() }).await.unwrap();
+        kit::mark("end");
+    });
+}
+
+// B08
+fn wakes_at_home_write_nothing() {
+    let trace = traced("_tasks_wake", &[]);
+    assert_eq!(trace.count("write"), 0);
+    assert_eq!(waits(&trace), 0, "there was always something to do");
+    let looks = trace.count("epoll_pwait2") + trace.count("epoll_wait");
+    // A thousand polls and some, and a look after each 61 of them.
+    assert!((10..=40).contains(&looks), "{looks} looks");
+}
+
+fn part_outer_is_woken() {
+    block_on(async {
+        let gate = Gate::new();
+        let task = spawn(gate.pass());
+        yield_now().await;
+        kit::mark("begin");
+        block_on(async {
+            gate.open();
+            // Another thread finds the outer one awake as well, although its thread sleeps in the
+            // inner call.
+            let theirs = own_waker().await;
+            futures::on_thread(move || theirs.wake());
+            yield_now().await;
+        });
+        task.await.unwrap();
+        kit::mark("end");
+    });
+}
+
+// G15
+fn wakes_of_an_outer_call_write_nothing() {
+    let trace = traced("_outer_is_woken", &[]);
+    assert_eq!(eventfd_writes(&trace), 0);
+}
+
+fn part_is_ready() {
+    assert_eq!(block_on(async { 1 }), 1);
+    kit::mark("begin");
+    assert_eq!(block_on(async { 2 }), 2);
+    assert_eq!(block_on(async { spawn(async { 3 }).await.unwrap() }), 3);
+    kit::mark("end");
+}
+
+// G04
+fn what_is_ready_waits_for_nothing() {
+    let trace = traced("_is_ready", &[]);
+    assert_eq!(trace.lines.len(), 0, "{:#?}", trace.lines);
+}
+
+/// A thread wakes a root that is about to wait.
+fn part_wakes_in_the_gap() {
+    kit::mark("begin");
+    for _ in 0..5 {
+        let gate = Gate::new();
+        let theirs = gate.clone();
+        let (send, start) = mpsc::channel::<Waker>();
+        let thread = thread::spawn(move || {
+            let waker = start.recv().unwrap();
+            // The loop is in its long way into the wait now, or in the short one before it.
+            thread::sleep(Duration::from_millis(10));
+            waker.wake();
+            theirs.open();
+        });
+        block_on(async {
+            send.send(own_waker().await).unwrap();
+            gate.pass().await;
+            sleep(Duration::from_millis(1)).await;
+        });
+        thread.join().unwrap();
+    }
+    kit::mark("end");
+}
+
+// B03
+fn a_wake_before_the_wait_ends_it() {
+    let delay = ["-e", "inject=epoll_pwait2,epoll_wait:delay_enter=40000"];
+    let trace = traced("_wakes_in_the_gap", &delay);
+    assert!(eventfd_writes(&trace) >= 5, "no wake hit the gap");
+}
+
+// B02
+fn a_wake_that_writes_late_is_no_loss() {
+    let delay = ["-e", "inject=write:delay_enter=20000"];
+    traced("_wakes_in_the_gap", &delay);
+    let delay = ["-e", "inject=epoll_pwait2,epoll_wait,write:delay_exit=20000"];
+    traced("_wakes_in_the_gap", &delay);
+}
