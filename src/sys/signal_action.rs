@@ -317,9 +317,14 @@ impl Disposition {
     }
 
     /// Returns our handler with what was found about stopped children and about zombies, and with
-    /// the mask that the found handler wants. Ignoring SIGCHLD means to leave no zombies, which a
-    /// handler has to say by a flag.
+    /// the mask that the found handler wants. Where none was found, ours is interrupted by no
+    /// other: the stack for signals may have room for two or three at a time (sigaltstack(2)).
+    /// Ignoring SIGCHLD means to leave no zombies, which a handler has to say by a flag.
     fn with_our_handler(mut self) -> Self {
+        if !self.has_handler() {
+            // SAFETY: the set is a part of `self`, and the call only writes to it.
+            unsafe { libc::sigfillset(&raw mut self.0.sa_mask) };
+        }
         let kept = self.0.sa_flags & (libc::SA_NOCLDSTOP | libc::SA_NOCLDWAIT);
         let no_zombies = if self.is_ignored() { libc::SA_NOCLDWAIT } else { 0 };
         self.0.sa_flags =

@@ -4,9 +4,9 @@
 use crate::kit;
 use crate::kit::arrivals;
 use crate::kit::keys;
-use arrivals::{expect, of};
+use arrivals::{expect, next, of};
 use libc::c_int;
-use selio::signal::{SIGALRM, SIGUSR1, SIGUSR2, Signals};
+use selio::signal::{SIGALRM, SIGRTMAX, SIGRTMIN, SIGUSR1, SIGUSR2, Signals};
 use selio::time::timeout;
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 use std::thread;
@@ -19,6 +19,7 @@ pub(crate) fn cases() -> Vec<kit::Case> {
         ("a_handler_that_gives_way_meets_a_new_stream", a_handler_that_gives_way),
         ("_gives_way", part_gives_way),
         ("the_handler_interrupts_the_allocator", the_handler_interrupts_the_allocator),
+        ("all_signals_at_once_fit_on_the_signal_stack", all_signals_at_once),
     ])
 }
 
@@ -148,4 +149,24 @@ fn the_handler_interrupts_the_allocator() {
         count += 1;
     }
     assert!(count > 20, "{count}");
+}
+
+// D21: a handler that others interrupt would be in the midst of its work once for each of them, and
+// the stack for signals has room for two or three.
+fn all_signals_at_once() {
+    let caught: Vec<c_int> = (SIGRTMIN()..=SIGRTMAX()).chain([SIGUSR1, SIGUSR2, SIGALRM]).collect();
+    let mut signals = Signals::new(caught.iter().copied()).unwrap();
+    caught.iter().for_each(|&signo| kit::block_signal(signo));
+    caught.iter().for_each(|&signo| keys::raise(signo));
+    // SAFETY: zeros are an empty set on Linux.
+    let none: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the set is one, and lives through the call.
+    let set =
+        unsafe { libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut()) };
+    assert_eq!(set, 0);
+    let mut seen: Vec<c_int> = caught.iter().map(|_| next(&mut signals).signo()).collect();
+    seen.sort_unstable();
+    let mut wanted = caught;
+    wanted.sort_unstable();
+    assert_eq!(seen, wanted);
 }
