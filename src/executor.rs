@@ -1,5 +1,6 @@
 //! The executor: `block_on`, `spawn`, and the one loop of the crate.
 
+mod driver;
 mod handle;
 mod join;
 mod scheduler;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+pub use driver::Driver;
 pub use handle::Handle;
 pub(crate) use join::{Completion, completion};
 use join::{JoinCell, Joined, Whose};
@@ -19,6 +21,7 @@ use scheduler::{Runnable, Scheduler, Task};
 
 use crate::panics::{FirstPanic, wake_all};
 use crate::reactor::{self, Driving, Turn};
+use crate::sys::event_fd::EventFd;
 
 /// How many polls may pass before the kernel is asked again. An empty look costs about as much as
 /// ten polls.
@@ -62,7 +65,9 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
         Ok(driving) => driving,
         Err(refused) => panic!("selio cannot wait on this thread: {refused}"),
     };
-    let executor = Executor::enter(driving);
+    let wakeup = Arc::clone(driving.reactor().wakeup());
+    let executor = Executor::new(driving, &wakeup);
+    let _entered = executor.scheduler.enter();
     let output = executor.run(pin!(future));
     executor.drop_tasks().resume();
     output
@@ -147,18 +152,26 @@ pub fn handle() -> Handle {
     handle::open(&scheduler)
 }
 
-/// One running `block_on`.
+/// One running `block_on`, or one that somebody else's loop drives.
 struct Executor {
     scheduler: Rc<Scheduler>,
-    outer: Option<Rc<Scheduler>>,
     /// Ends after everything else, so that destructors of left-over tasks may still wait.
     driving: Driving,
 }
 
+/// How a round of polls ended.
+enum Round<T> {
+    Done(T),
+    /// Nothing is ready, and other threads know that they have to wake us.
+    Idle,
+    /// There may be more to do, but the kernel has not been asked for long.
+    Busy,
+}
+
 impl Executor {
-    fn enter(driving: Driving) -> Self {
-        let (scheduler, outer) = Scheduler::enter(driving.reactor());
-        Executor { scheduler, outer, driving }
+    /// Who wakes it while it sleeps writes this eventfd.
+    fn new(driving: Driving, wakeup: &Arc<EventFd>) -> Self {
+        Executor { scheduler: Scheduler::new(wakeup), driving }
     }
 
     /// Runs what is ready, and sleeps when nothing is, until the root future is done.
@@ -166,35 +179,35 @@ impl Executor {
         let waker = self.scheduler.root_waker();
         // Made by the first turn: a future that is ready at once needs none.
         let mut turn = None;
-        let mut polls = 0;
         waker.wake_by_ref();
         loop {
-            match self.scheduler.pop() {
+            match self.round(root.as_mut(), &waker) {
+                Round::Done(output) => return output,
+                Round::Idle => self.turn(None, &mut turn),
+                Round::Busy => self.look(&mut turn),
+            }
+        }
+    }
+
+    /// Polls what is ready, also what it makes ready, but not for ever: what other threads queue
+    /// counts as well, for they may never stop.
+    #[inline]
+    fn round<F: Future>(&self, mut root: Pin<&mut F>, waker: &Waker) -> Round<F::Output> {
+        for _ in 0..POLLS_BETWEEN_LOOKS {
+            match self.scheduler.next() {
                 Some(Runnable::Root) => {
                     self.scheduler.begin_root();
                     reactor::refill_budget();
-                    if let Poll::Ready(output) =
-                        root.as_mut().poll(&mut Context::from_waker(&waker))
+                    if let Poll::Ready(output) = root.as_mut().poll(&mut Context::from_waker(waker))
                     {
-                        return output;
+                        return Round::Done(output);
                     }
                 }
                 Some(Runnable::Task(task)) => self.poll_task(task),
-                None => {
-                    // What other threads have queued is polled without a look, and counts as well:
-                    // they may never stop.
-                    if self.sleep(&mut turn) {
-                        polls = 0;
-                    }
-                    continue;
-                }
-            }
-            polls += 1;
-            if polls == POLLS_BETWEEN_LOOKS {
-                polls = 0;
-                self.look(&mut turn);
+                None => return Round::Idle,
             }
         }
+        Round::Busy
     }
 
     fn poll_task(&self, task: Arc<Task>) {
@@ -223,16 +236,6 @@ impl Executor {
         self.scheduler.collect_remote();
     }
 
-    /// Waits until something is ready, unless something already is: then the kernel has not been
-    /// asked.
-    fn sleep(&self, turn: &mut Option<Turn>) -> bool {
-        let idle = self.scheduler.may_sleep();
-        if idle {
-            self.turn(None, turn);
-        }
-        idle
-    }
-
     fn turn(&self, limit: Option<Duration>, turn: &mut Option<Turn>) {
         let turn = turn.get_or_insert_with(Turn::new);
         if let Err(error) = self.driving.turn(limit, turn) {
@@ -256,7 +259,8 @@ impl Drop for Executor {
     fn drop(&mut self) {
         // Tasks are left only when the root future has panicked: that panic goes on, those of the
         // destructors do not.
+        let _entered = self.scheduler.enter();
         self.drop_tasks().forget();
-        self.scheduler.leave(self.outer.take());
+        self.scheduler.end();
     }
 }

@@ -83,7 +83,7 @@ pub mod signal;
 pub mod process;
 pub mod net;
 
-pub use executor::{Handle, JoinError, JoinHandle, block_on, handle, spawn};
+pub use executor::{Driver, Handle, JoinError, JoinHandle, block_on, handle, spawn};
 pub use future::{join, race, yield_now};
 pub use io::Async;
 pub use time::Timer;

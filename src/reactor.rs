@@ -19,8 +19,8 @@ use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::io::{self, Write};
 use std::mem::{self, ManuallyDrop};
-use std::os::fd::RawFd;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::os::fd::{AsFd, BorrowedFd, RawFd};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -51,9 +51,9 @@ pub(crate) struct Reactor {
     /// the reactor alone.
     timed: AtomicBool,
     /// Registered edge-triggered and never read: every write is an edge of its own.
-    wakeup: EventFd,
-    /// True while the thread's outermost `block_on` runs.
-    driven: AtomicBool,
+    wakeup: Arc<EventFd>,
+    /// How many of `block_on` and the like there are on the thread. Written by that thread alone.
+    driven: AtomicUsize,
     /// Set before a waiter from another thread relies on `driven`.
     lends: AtomicBool,
 }
@@ -92,8 +92,8 @@ impl Reactor {
             selector: Mutex::new(selector),
             timers: Mutex::new(Timers::new()),
             timed: AtomicBool::new(false),
-            wakeup,
-            driven: AtomicBool::new(false),
+            wakeup: Arc::new(wakeup),
+            driven: AtomicUsize::new(0),
             lends: AtomicBool::new(false),
         }))
     }
@@ -145,11 +145,9 @@ impl Reactor {
         self.timers().insert(deadline, waker)
     }
 
-    /// Ends the wait that goes on, or the next one.
-    pub(crate) fn wake_up(&self) {
-        // An eventfd that is neither full nor closed takes every write, and this one lives as long
-        // as we do.
-        let _ = self.wakeup.wake();
+    /// What ends the wait that goes on, or the next one.
+    pub(crate) fn wakeup(&self) -> &Arc<EventFd> {
+        &self.wakeup
     }
 
     /// Waits until something is ready, a deadline has come or `limit` has passed, and gathers the
@@ -207,14 +205,21 @@ impl Reactor {
     }
 
     fn is_driven(&self) -> bool {
-        self.driven.load(Ordering::SeqCst)
+        self.driven.load(Ordering::SeqCst) > 0
     }
 
-    /// Says that nobody waits here any more, and gives the waiters from other threads, to be sent
-    /// home: polled again, they take their object with them.
+    /// When the nearest deadline is; called on the thread of the reactor.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.timers().bound(None).map(|left| Instant::now() + left)
+    }
+
+    /// Says that one less waits here and, if it was the last one, gives the waiters from other
+    /// threads, to be sent home: polled again, they take their object with them.
     fn end_drive(&self) -> Vec<Waker> {
-        self.driven.store(false, Ordering::SeqCst);
         let mut strangers = Vec::new();
+        if self.driven.fetch_sub(1, Ordering::SeqCst) > 1 {
+            return strangers;
+        }
         if self.lends.swap(false, Ordering::SeqCst) {
             let sources: Vec<_> = self.selector().values().map(Arc::clone).collect();
             for source in sources {
@@ -222,6 +227,12 @@ impl Reactor {
             }
         }
         strangers
+    }
+}
+
+impl AsFd for Reactor {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.poller.as_fd()
     }
 }
 
@@ -241,6 +252,12 @@ pub(crate) struct Refused {
 impl Refused {
     fn by(call: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |error| Refused { call, error }
+    }
+}
+
+impl From<Refused> for io::Error {
+    fn from(refused: Refused) -> Self {
+        io::Error::new(refused.error.kind(), refused.to_string())
     }
 }
 
@@ -277,7 +294,6 @@ impl Turn {
 #[derive(Debug)]
 pub(crate) struct Driving {
     reactor: Arc<Reactor>,
-    outermost: bool,
 }
 
 /// Begins to drive this thread's reactor. An inner call drives the same one.
@@ -289,8 +305,8 @@ pub(crate) fn drive() -> Result<Driving, Refused> {
         // one.
         None => Reactor::install()?,
     };
-    let outermost = !reactor.driven.swap(true, Ordering::SeqCst);
-    let driving = Driving { reactor, outermost };
+    let outermost = reactor.driven.fetch_add(1, Ordering::SeqCst) == 0;
+    let driving = Driving { reactor };
     if outermost && AWAITED.load(Ordering::Acquire) {
         wake_all(take_awaiting());
     }
@@ -336,14 +352,12 @@ impl Driving {
 
 impl Drop for Driving {
     fn drop(&mut self) {
-        if self.outermost {
-            let strangers = self.reactor.end_drive();
-            if thread_is_ending() {
-                // Nobody comes after us who would let go of the reactor.
-                drop(Release);
-            }
-            wake_all(strangers);
+        let strangers = self.reactor.end_drive();
+        if thread_is_ending() && !self.reactor.is_driven() {
+            // Nobody comes after us who would let go of the reactor.
+            drop(Release);
         }
+        wake_all(strangers);
     }
 }
 
@@ -385,7 +399,7 @@ pub(crate) fn spend_budget(cx: &mut Context<'_>) -> Poll<()> {
 /// Tells, in a debug build and once, that a waiter was left on a thread where nothing waits.
 fn warn_if_not_driven(reactor: &Reactor) {
     static WARNED: Once = Once::new();
-    if cfg!(debug_assertions) && !reactor.driven.load(Ordering::Relaxed) {
+    if cfg!(debug_assertions) && !reactor.is_driven() {
         WARNED.call_once(|| {
             let backtrace = std::backtrace::Backtrace::force_capture();
             // Not `eprintln!`, which panics where stderr takes nothing; a warning that nobody can

@@ -34,7 +34,7 @@ use std::task::{Wake, Waker};
 use slab::Slab;
 use waker_fn::waker_fn;
 
-use crate::reactor::Reactor;
+use crate::sys::event_fd::EventFd;
 
 /// A task's future as the table keeps it. When it is done, it gives back the waker of whoever
 /// awaits its `JoinHandle`.
@@ -93,18 +93,18 @@ pub(super) struct Remote {
     asleep: AtomicBool,
     /// Whether the root future is in a queue.
     root_queued: AtomicBool,
-    /// Weak, for wakers and handles may live long, and need not keep the descriptors of a thread
+    /// Weak, for wakers and handles may live long, and need not keep the descriptor of a thread
     /// open that has ended.
-    reactor: Weak<Reactor>,
+    wakeup: Weak<EventFd>,
 }
 
 impl Remote {
-    fn new(reactor: &Arc<Reactor>) -> Arc<Self> {
+    fn new(wakeup: &Arc<EventFd>) -> Arc<Self> {
         Arc::new(Remote {
             queue: Mutex::new(Some(Vec::new())),
             asleep: AtomicBool::new(false),
             root_queued: AtomicBool::new(false),
-            reactor: Arc::downgrade(reactor),
+            wakeup: Arc::downgrade(wakeup),
         })
     }
 
@@ -127,8 +127,9 @@ impl Remote {
             && self.asleep.load(Ordering::SeqCst)
             && self.asleep.swap(false, Ordering::SeqCst)
         {
-            if let Some(reactor) = self.reactor.upgrade() {
-                reactor.wake_up();
+            if let Some(wakeup) = self.wakeup.upgrade() {
+                // An eventfd that is neither full nor closed takes every write, and we hold it.
+                _ = wakeup.wake();
             }
         }
     }
@@ -173,25 +174,38 @@ thread_local! {
         const { ManuallyDrop::new(RefCell::new(None)) };
 }
 
+/// Puts back, when it is dropped, the innermost executor that another one has covered.
+pub(super) struct Entered {
+    outer: Option<Rc<Scheduler>>,
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        let inner = INNERMOST.with(|innermost| innermost.replace(self.outer.take()));
+        drop(inner);
+    }
+}
+
 impl Scheduler {
-    /// Makes the innermost executor of this thread and gives back the one it covers, for
-    /// [`leave`](Self::leave).
-    pub(super) fn enter(reactor: &Arc<Reactor>) -> (Rc<Self>, Option<Rc<Self>>) {
-        let scheduler = Rc::new(Scheduler {
-            remote: Remote::new(reactor),
+    /// The eventfd is written when the owner sleeps and has to get up.
+    pub(super) fn new(wakeup: &Arc<EventFd>) -> Rc<Self> {
+        Rc::new(Scheduler {
+            remote: Remote::new(wakeup),
             local: RefCell::new(VecDeque::new()),
             tasks: RefCell::new(Slab::new()),
             spare: RefCell::new(Vec::new()),
             spawned: Cell::new(0),
             closing: Cell::new(false),
-        });
-        let outer = INNERMOST.with(|innermost| innermost.replace(Some(Rc::clone(&scheduler))));
-        (scheduler, outer)
+        })
     }
 
-    /// Puts back the executor that this one covered and refuses what other threads still push.
-    pub(super) fn leave(&self, outer: Option<Rc<Self>>) {
-        INNERMOST.with(|innermost| innermost.replace(outer));
+    /// Is the innermost executor of this thread until the guard is dropped.
+    pub(super) fn enter(self: &Rc<Self>) -> Entered {
+        Entered { outer: INNERMOST.with(|innermost| innermost.replace(Some(Rc::clone(self)))) }
+    }
+
+    /// Refuses what other threads still push.
+    pub(super) fn end(&self) {
         let remote = self.remote.lock().take();
         drop(remote);
         drop(self.local.take());
@@ -207,7 +221,15 @@ impl Scheduler {
         self.local.borrow_mut().push_back(runnable);
     }
 
-    pub(super) fn pop(&self) -> Option<Runnable> {
+    /// What is to be polled next. If there is nothing, in the queue of other threads neither, it is
+    /// announced that the owner is about to sleep.
+    #[inline]
+    pub(super) fn next(&self) -> Option<Runnable> {
+        self.pop().or_else(|| if self.may_sleep() { None } else { self.pop() })
+    }
+
+    #[inline]
+    fn pop(&self) -> Option<Runnable> {
         self.local.borrow_mut().pop_front()
     }
 
@@ -228,7 +250,7 @@ impl Scheduler {
     /// Looks at the other threads' queue once more, the own one being empty, and announces that the
     /// owner is about to sleep: false if there is something to do instead, and then nobody
     /// needs to write the eventfd.
-    pub(super) fn may_sleep(&self) -> bool {
+    fn may_sleep(&self) -> bool {
         let mut remote = self.remote.lock();
         if let Some(queue) = remote.as_mut().filter(|queue| !queue.is_empty()) {
             self.append(queue);

@@ -376,7 +376,7 @@ impl State {
     #[inline]
     fn drives_here(&self) -> Option<u64> {
         let home = self.home.as_ref()?;
-        (home.is_current() && home.driven.load(Ordering::Relaxed)).then_some(home.id)
+        (home.is_current() && home.is_driven()).then_some(home.id)
     }
 
     fn new_key(&mut self) -> u64 {

@@ -5,6 +5,7 @@ mod kit;
 
 mod auto_traits;
 mod block_on;
+mod driver;
 mod event;
 mod handle;
 mod hostile_wakers;

@@ -1,0 +1,194 @@
+//! A `block_on` that somebody else's loop drives.
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Poll, Waker};
+use std::time::Instant;
+
+use super::{Executor, Round};
+use crate::reactor::{self, Turn};
+use crate::selector::{Events, Selector};
+use crate::sys::event_fd::EventFd;
+
+/// Runs a future, and the tasks that it spawns, inside of another event loop.
+///
+/// Where a program has a loop already (GLib's, Qt's, a game's, one around `poll(2)`), that loop
+/// waits, and a driver tells it for what: until the [descriptor](AsFd) of the driver is readable, or
+/// until [`next_deadline`](Self::next_deadline) has come. Then it calls [`turn`](Self::turn), which
+/// does what can be done and never waits.
+///
+/// Everything works as in [`block_on`](crate::block_on): sockets, timers, signals, children, tasks,
+/// wakes from other threads. Between two turns the thread belongs to the other loop; a `block_on`
+/// that runs there meanwhile drives the same reactor, but not the driver's tasks. There may be
+/// several drivers on a thread, each with its tasks and its descriptor.
+///
+/// A driver stays on its thread. When it is dropped, its future and then the tasks that are left
+/// are dropped, in the order of their creation.
+///
+/// # Examples
+///
+/// A loop around `poll(2)`, here by way of the crate `libc`:
+///
+/// ```
+/// # #![allow(unsafe_code)]
+/// use selio::Driver;
+/// use std::os::fd::AsRawFd;
+/// use std::task::Poll;
+/// use std::time::{Duration, Instant};
+///
+/// # fn main() -> std::io::Result<()> {
+/// let mut driver = Driver::new(async {
+///     let task = selio::spawn(async {
+///         selio::time::sleep(Duration::from_millis(2)).await;
+///         "done"
+///     });
+///     task.await.unwrap()
+/// })?;
+/// let output = loop {
+///     if let Poll::Ready(output) = driver.turn() {
+///         break output;
+///     }
+///     let timeout = match driver.next_deadline() {
+///         // Rounded up, for a wait that ends too early is a turn for nothing.
+///         Some(deadline) => (deadline - Instant::now()).as_nanos().div_ceil(1_000_000) as i32,
+///         None => -1,
+///     };
+///     // The other descriptors of the loop would stand beside this one.
+///     let mut watched = [libc::pollfd { fd: driver.as_raw_fd(), events: libc::POLLIN, revents: 0 }];
+///     unsafe { libc::poll(watched.as_mut_ptr(), 1, timeout) };
+/// };
+/// assert_eq!(output, "done");
+/// # Ok(())
+/// # }
+/// ```
+pub struct Driver<F: Future> {
+    /// `None` once it is done.
+    root: Option<Pin<Box<F>>>,
+    waker: Waker,
+    /// Whether the last turn has left something to do.
+    busy: bool,
+    turn: Option<Turn>,
+    /// Wakes come by an eventfd of its own, which stays readable until the next turn: what the
+    /// reactor's eventfd tells may be taken by a `block_on` that runs between two turns.
+    wakeup: Arc<EventFd>,
+    /// Holds the reactor's epoll set and that eventfd, so that there is one descriptor to be watched.
+    watched: Selector<()>,
+    executor: Executor,
+}
+
+impl<F: Future> Driver<F> {
+    /// Takes a future in. It is polled first in the first [`turn`](Self::turn).
+    ///
+    /// # Errors
+    ///
+    /// If the kernel refuses the descriptors it takes: two, and those of the thread's reactor if
+    /// that is new.
+    ///
+    /// # Examples
+    ///
+    /// See [`Driver`].
+    pub fn new(future: F) -> io::Result<Self> {
+        let driving = reactor::drive()?;
+        let wakeup = Arc::new(EventFd::new()?);
+        let mut watched = Selector::new()?;
+        watched.register_handle(&wakeup, Events::READ, ())?;
+        watched.register_handle(&**driving.reactor(), Events::READ, ())?;
+        let executor = Executor::new(driving, &wakeup);
+        let waker = executor.scheduler.root_waker();
+        let root = Some(Box::pin(future));
+        waker.wake_by_ref();
+        Ok(Driver { root, waker, busy: true, turn: None, wakeup, watched, executor })
+    }
+
+    /// Does what can be done now, without waiting: looks what has become ready, and polls the
+    /// future and the tasks.
+    ///
+    /// A turn ends after some dozens of polls, so that the other loop has its share; then
+    /// [`next_deadline`](Self::next_deadline) is now. When the future is done, the tasks that are
+    /// left are dropped before its output is returned.
+    ///
+    /// # Panics
+    ///
+    /// As [`block_on`](crate::block_on) does, and if it is called after it has returned
+    /// [`Poll::Ready`].
+    ///
+    /// # Examples
+    ///
+    /// See [`Driver`].
+    #[track_caller]
+    pub fn turn(&mut self) -> Poll<F::Output> {
+        let Some(root) = &mut self.root else {
+            panic!("`Driver::turn` was called after the future had ended");
+        };
+        let entered = self.executor.scheduler.enter();
+        // An eventfd of our own can be read. Whoever writes later has pushed later, or is found now
+        // and makes a turn for nothing.
+        _ = self.wakeup.read();
+        self.executor.look(&mut self.turn);
+        let round = self.executor.round(root.as_mut(), &self.waker);
+        drop(entered);
+        self.busy = matches!(round, Round::Busy);
+        match round {
+            Round::Done(output) => {
+                self.end();
+                Poll::Ready(output)
+            }
+            Round::Idle | Round::Busy => Poll::Pending,
+        }
+    }
+
+    /// When to call [`turn`](Self::turn), if the descriptor is not readable before; `None` if there
+    /// is no such time.
+    ///
+    /// It may change with each turn. An instant that is not in the future means: now.
+    ///
+    /// # Examples
+    ///
+    /// See [`Driver`].
+    pub fn next_deadline(&self) -> Option<Instant> {
+        match &self.root {
+            None => None,
+            Some(_) if self.busy => Some(Instant::now()),
+            Some(_) => self.executor.driving.reactor().next_deadline(),
+        }
+    }
+
+    fn end(&mut self) {
+        let _entered = self.executor.scheduler.enter();
+        self.root = None;
+        self.executor.drop_tasks().resume();
+    }
+}
+
+impl<F: Future> Drop for Driver<F> {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// The descriptor that is readable when there is something to do: an epoll set, which stays the same.
+/// It may be watched by `poll(2)`, `select(2)`, another epoll or io_uring; nothing else may be done
+/// with it.
+impl<F: Future> AsFd for Driver<F> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.watched.as_fd()
+    }
+}
+
+/// See [`AsFd`].
+impl<F: Future> AsRawFd for Driver<F> {
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
+    }
+}
+
+impl<F: Future> fmt::Debug for Driver<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("Driver");
+        out.field("done", &self.root.is_none()).field("busy", &self.busy).finish_non_exhaustive()
+    }
+}
