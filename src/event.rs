@@ -6,7 +6,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use futures_core::Stream;
+use futures_core::stream::{FusedStream, Stream};
 
 use crate::io::Async;
 use crate::reactor::Direction;
@@ -123,6 +123,13 @@ impl Stream for Event {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.event.poll_with(Direction::Read, cx, take).map(Some)
+    }
+}
+
+/// It has no end.
+impl FusedStream for Event {
+    fn is_terminated(&self) -> bool {
+        false
     }
 }
 

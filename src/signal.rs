@@ -22,7 +22,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 
-use futures_core::Stream;
+use futures_core::stream::{FusedStream, Stream};
 
 use crate::panics::wake_all;
 use crate::reactor;
@@ -250,6 +250,13 @@ impl Stream for Signals {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         ready!(reactor::spend_budget(cx));
         self.poll_take(cx).map(Some)
+    }
+}
+
+/// It has no end.
+impl FusedStream for Signals {
+    fn is_terminated(&self) -> bool {
+        false
     }
 }
 

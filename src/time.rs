@@ -16,7 +16,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use futures_core::Stream;
+use futures_core::stream::{FusedStream, Stream};
 use pin_project_lite::pin_project;
 
 use crate::reactor::Alarm;
@@ -374,6 +374,13 @@ impl Stream for Timer {
 
     fn size_hint(&self) -> (usize, Option<usize>) {
         (0, None)
+    }
+}
+
+/// Has ended when it will not go off any more, unless it is set anew.
+impl FusedStream for Timer {
+    fn is_terminated(&self) -> bool {
+        !self.will_fire()
     }
 }
 

@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use futures_core::Stream;
+use futures_core::stream::{FusedStream, Stream};
 
 use super::address::{ToAddresses, look_up};
 use super::connect;
@@ -240,6 +240,13 @@ impl Stream for Incoming<'_> {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.accepting.poll(cx).map(|accepted| Some(accepted.map(|(stream, _)| stream)))
+    }
+}
+
+/// It has no end.
+impl FusedStream for Incoming<'_> {
+    fn is_terminated(&self) -> bool {
+        false
     }
 }
 

@@ -5,6 +5,7 @@
 
 use crate::kit;
 use crate::kit::timers;
+use futures_core::stream::FusedStream;
 use kit::poll_with;
 use selio::time::{MissedTicks, interval, sleep, timeout};
 use selio::{Timer, block_on, spawn};
@@ -299,4 +300,20 @@ fn a_burst_lets_others_run_between_its_ticks() {
             assert!(other.is_finished());
         }
     });
+}
+
+#[test]
+fn a_timer_that_will_not_go_off_has_ended_as_a_stream() {
+    let _guard = begin();
+    let ended = |timer: &Timer| FusedStream::is_terminated(timer);
+    assert!(ended(&Timer::never()));
+    let mut timer = Timer::after(ms(1));
+    assert!(!ended(&timer));
+    block_on(timer.next());
+    assert!(ended(&timer));
+    timer.set_interval(ms(1));
+    for _ in 0..3 {
+        assert!(!ended(&timer));
+        block_on(timer.next());
+    }
 }
