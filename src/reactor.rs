@@ -6,10 +6,10 @@
 //!
 //! # Locks
 //!
-//! A source's lock comes first, then at most one selector's. `turn` clones the sources out under
-//! the selector's lock and releases it before it locks any of them. The timers' lock is never held
-//! together with another. No foreign code (waking, cloning or dropping a waker) runs under any of
-//! them.
+//! A source's lock comes first, then at most one selector's. `turn`, which has locked the selector,
+//! only tries a source's lock; a source that somebody else has locked is seen to when the selector
+//! is free again. The timers' lock is never held together with another. No foreign code (waking,
+//! cloning or dropping a waker) runs under any of them.
 
 mod alarm;
 mod source;
@@ -156,18 +156,21 @@ impl Reactor {
         // Only this thread adds deadlines, so none can come while it waits.
         let timed = self.timed.load(Ordering::Relaxed);
         let timeout = if timed { self.timers().bound(limit) } else { limit };
-        self.poller.wait(timeout, &mut turn.events)?;
-        let ready = &mut turn.ready;
-        self.selector().take_each(&mut turn.events, |events, source| {
-            ready.push((Arc::clone(source), events));
+        let Turn { events, busy, woken } = turn;
+        self.poller.wait(timeout, events)?;
+        self.selector().take_each(events, |events, source| {
+            // Not to be waited for here, where the selector is locked: who has locked the source
+            // may want the selector.
+            if !source.try_collect(events, woken) {
+                put_off(busy, source, events);
+            }
         });
-        for (source, events) in &turn.ready {
-            source.collect(*events, &mut turn.woken);
+        if !busy.is_empty() {
+            busy.drain(..).for_each(|(source, events)| source.collect(events, woken));
         }
-        turn.ready.clear();
         if timed {
             let mut timers = self.timers();
-            timers.take_due(&mut turn.woken);
+            timers.take_due(woken);
             self.timed.store(!timers.is_empty(), Ordering::Relaxed);
         }
         Ok(())
@@ -236,6 +239,11 @@ impl AsFd for Reactor {
     }
 }
 
+#[cold]
+fn put_off(busy: &mut Vec<(Arc<Source>, Events)>, source: &Arc<Source>, events: Events) {
+    busy.push((Arc::clone(source), events));
+}
+
 impl std::fmt::Debug for Reactor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Reactor").field("id", &self.id).finish_non_exhaustive()
@@ -271,7 +279,8 @@ impl std::fmt::Display for Refused {
 #[derive(Debug)]
 pub(crate) struct Turn {
     events: RawEvents,
-    ready: Vec<(Arc<Source>, Events)>,
+    /// Sources that others had locked.
+    busy: Vec<(Arc<Source>, Events)>,
     woken: Vec<Waker>,
 }
 
@@ -279,7 +288,7 @@ impl Turn {
     pub(crate) fn new() -> Self {
         Turn {
             events: RawEvents::with_capacity(EVENTS_PER_TURN),
-            ready: Vec::new(),
+            busy: Vec::new(),
             woken: Vec::new(),
         }
     }

@@ -154,8 +154,30 @@ impl Source {
     }
 
     /// Takes note of an event and gives up the wakers of its directions.
+    #[cold]
     pub(super) fn collect(&self, events: Events, woken: &mut Vec<Waker>) {
-        let mut state = self.lock();
+        self.collect_locked(self.lock(), events, woken);
+    }
+
+    /// As [`collect`](Self::collect), unless somebody has locked the source: then nothing is done.
+    #[inline]
+    pub(super) fn try_collect(&self, events: Events, woken: &mut Vec<Waker>) -> bool {
+        match self.state.try_lock() {
+            Ok(state) => {
+                self.collect_locked(state, events, woken);
+                true
+            }
+            Err(_) => false,
+        }
+    }
+
+    #[inline(always)]
+    fn collect_locked(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        events: Events,
+        woken: &mut Vec<Waker>,
+    ) {
         if events.intersects(Events::HANGUP | Events::ERROR | Events::PRIORITY) {
             self.plain_stream.store(false, Ordering::Relaxed);
             self.short_is_drained.store(false, Ordering::Relaxed);
