@@ -21,7 +21,7 @@ use std::io::{self, Write};
 use std::mem::{self, ManuallyDrop};
 use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
+use std::sync::{Arc, Once};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
@@ -33,6 +33,7 @@ use crate::panics::wake_all;
 use crate::selector::{Events, Poller, RawEvents, Selector};
 use crate::sys::event_fd::EventFd;
 use crate::sys::fork::PerProcess;
+use crate::sys::lock::{Guard, Lock};
 
 /// How many events one wait may bring. More wait for the next turn.
 const EVENTS_PER_TURN: usize = 256;
@@ -45,8 +46,8 @@ pub(crate) struct Reactor {
     /// Tells reactors apart in what waiters remember; unlike an address it is never used again.
     id: u64,
     poller: Poller,
-    selector: Mutex<Selector<Arc<Source>>>,
-    timers: Mutex<Timers>,
+    selector: Lock<Selector<Arc<Source>>>,
+    timers: Lock<Timers>,
     /// False only if there are no timers: then a turn need not lock them. Written by the thread of
     /// the reactor alone.
     timed: AtomicBool,
@@ -89,8 +90,8 @@ impl Reactor {
         Ok(Arc::new(Reactor {
             id: IDS.fetch_add(1, Ordering::Relaxed),
             poller: selector.poller(),
-            selector: Mutex::new(selector),
-            timers: Mutex::new(Timers::new()),
+            selector: Lock::new(selector),
+            timers: Lock::new(Timers::new()),
             timed: AtomicBool::new(false),
             wakeup: Arc::new(wakeup),
             driven: AtomicUsize::new(0),
@@ -131,12 +132,12 @@ impl Reactor {
         CURRENT.with(|current| current.borrow().as_ref().is_some_and(|it| Arc::ptr_eq(it, self)))
     }
 
-    fn selector(&self) -> MutexGuard<'_, Selector<Arc<Source>>> {
-        self.selector.lock().unwrap_or_else(PoisonError::into_inner)
+    fn selector(&self) -> Guard<'_, Selector<Arc<Source>>> {
+        self.selector.lock()
     }
 
-    fn timers(&self) -> MutexGuard<'_, Timers> {
-        self.timers.lock().unwrap_or_else(PoisonError::into_inner)
+    fn timers(&self) -> Guard<'_, Timers> {
+        self.timers.lock()
     }
 
     /// Adds a deadline; called on the thread of the reactor.
@@ -323,13 +324,13 @@ pub(crate) fn drive() -> Result<Driving, Refused> {
 }
 
 /// Those who wait for any thread's reactor to be driven, because none was where they came from.
-static AWAITING: PerProcess<Mutex<Vec<Waker>>> = PerProcess::new();
+static AWAITING: PerProcess<Lock<Vec<Waker>>> = PerProcess::new();
 /// False only if there are none: then the lock need not be taken.
 static AWAITED: AtomicBool = AtomicBool::new(false);
 
-fn awaiting() -> MutexGuard<'static, Vec<Waker>> {
-    let Ok(awaiting) = AWAITING.get_or_make(|| Ok::<_, Infallible>(Mutex::default()));
-    awaiting.lock().unwrap_or_else(PoisonError::into_inner)
+fn awaiting() -> Guard<'static, Vec<Waker>> {
+    let Ok(awaiting) = AWAITING.get_or_make(|| Ok::<_, Infallible>(Lock::default()));
+    awaiting.lock()
 }
 
 /// Has a waker woken, once, on the next thread where a `block_on` begins. It must be the crate's

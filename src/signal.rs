@@ -19,7 +19,7 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use futures_core::stream::{FusedStream, Stream};
@@ -28,6 +28,7 @@ use crate::panics::wake_all;
 use crate::reactor;
 pub use crate::selector::SignalInfo;
 use crate::sys::fork;
+use crate::sys::lock::Lock;
 use crate::sys::signal_action::{self, Caught};
 use crate::sys::signal_mask;
 pub use crate::sys::signal_number::{
@@ -102,7 +103,7 @@ pub(crate) use stand_in::StandIn;
 /// # }
 /// ```
 pub struct Signals {
-    hub: &'static Mutex<Hub>,
+    hub: &'static Lock<Hub>,
     inbox: usize,
     process: usize,
     /// One of each signal that is waited for.

@@ -10,12 +10,13 @@ use std::future::Future;
 use std::panic::{self, AssertUnwindSafe};
 use std::pin::Pin;
 use std::sync::atomic::{Ordering, fence};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 
 use super::join::{JoinCell, JoinError, JoinHandle, Joined, Whose};
 use super::scheduler::{Scheduler, Task};
 use crate::panics::{FirstPanic, Payload};
+use crate::sys::lock::{Guard, Lock};
 
 /// Spawns tasks on the [`block_on`](crate::block_on) it was made in, from any thread.
 ///
@@ -94,7 +95,7 @@ impl fmt::Debug for Handle {
 /// Makes a handle and has its doorman serve. An executor that is ending has none: the inbox is
 /// closed then.
 pub(super) fn open(scheduler: &Scheduler) -> Handle {
-    let inbox = Arc::new(Inbox(Mutex::new(Some(Orders::default()))));
+    let inbox = Arc::new(Inbox(Lock::new(Some(Orders::default()))));
     let doorman = Doorman(Arc::clone(&inbox));
     if !scheduler.is_closing() {
         // First to go, so that no order is taken in any more while the other tasks are dropped.
@@ -107,7 +108,7 @@ pub(super) fn open(scheduler: &Scheduler) -> Handle {
 type Job = Box<dyn FnOnce(&Scheduler) + Send>;
 
 /// Where other threads leave orders; `None` once nobody takes them any more.
-struct Inbox(Mutex<Option<Orders>>);
+struct Inbox(Lock<Option<Orders>>);
 
 #[derive(Default)]
 struct Orders {
@@ -118,8 +119,8 @@ struct Orders {
 }
 
 impl Inbox {
-    fn lock(&self) -> MutexGuard<'_, Option<Orders>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> Guard<'_, Option<Orders>> {
+        self.0.lock()
     }
 
     /// Changes the orders and wakes the doorman, unless the inbox is closed.

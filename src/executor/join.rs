@@ -8,13 +8,14 @@ use std::mem;
 use std::panic::{self, AssertUnwindSafe};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Wake, Waker};
 
 use pin_project_lite::pin_project;
 
 use super::scheduler::Task;
 use crate::panics::{FirstPanic, Payload};
+use crate::sys::lock::{Guard, Lock};
 
 /// Awaits the output of a spawned task.
 ///
@@ -159,7 +160,7 @@ pub(super) enum Whose {
 /// ```
 pub struct JoinError {
     /// In a `Mutex` since a payload is `Send` but not `Sync`, and errors are expected to be both.
-    panic: Option<Mutex<Payload>>,
+    panic: Option<Lock<Payload>>,
 }
 
 impl JoinError {
@@ -168,7 +169,7 @@ impl JoinError {
     }
 
     pub(super) fn panicked(payload: Payload) -> Self {
-        JoinError { panic: Some(Mutex::new(payload)) }
+        JoinError { panic: Some(Lock::new(payload)) }
     }
 
     /// Tells whether the task was aborted; if not, it panicked.
@@ -194,7 +195,7 @@ impl JoinError {
     #[track_caller]
     pub fn into_panic(self) -> Box<dyn Any + Send + 'static> {
         match self.panic {
-            Some(payload) => payload.into_inner().unwrap_or_else(PoisonError::into_inner),
+            Some(payload) => payload.into_inner(),
             None => panic!("the task was aborted and has no panic to give; ask `is_aborted` first"),
         }
     }
@@ -218,7 +219,7 @@ impl std::error::Error for JoinError {}
 #[derive(Debug)]
 pub(super) struct JoinCell<T> {
     aborted: AtomicBool,
-    state: Mutex<State<T>>,
+    state: Lock<State<T>>,
 }
 
 #[derive(Debug)]
@@ -233,12 +234,12 @@ impl<T> JoinCell<T> {
     pub(super) fn new() -> Arc<Self> {
         Arc::new(JoinCell {
             aborted: AtomicBool::new(false),
-            state: Mutex::new(State::Running(None)),
+            state: Lock::new(State::Running(None)),
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, State<T>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> Guard<'_, State<T>> {
+        self.state.lock()
     }
 
     pub(super) fn is_aborted(&self) -> bool {

@@ -28,13 +28,14 @@ use std::pin::Pin;
 use std::ptr;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::task::{Wake, Waker};
 
 use slab::Slab;
 use waker_fn::waker_fn;
 
 use crate::sys::event_fd::EventFd;
+use crate::sys::lock::{Guard, Lock};
 
 /// A task's future as the table keeps it. When it is done, it gives back the waker of whoever
 /// awaits its `JoinHandle`.
@@ -87,7 +88,7 @@ impl Wake for Task {
 #[derive(Debug)]
 pub(super) struct Remote {
     /// What other threads have made ready; `None` once the executor has ended.
-    queue: Mutex<Option<Vec<Runnable>>>,
+    queue: Lock<Option<Vec<Runnable>>>,
     /// True from the owner's last look at the queue until the owner is up again. Who turns it
     /// false writes the eventfd.
     asleep: AtomicBool,
@@ -101,15 +102,15 @@ pub(super) struct Remote {
 impl Remote {
     fn new(wakeup: &Arc<EventFd>) -> Arc<Self> {
         Arc::new(Remote {
-            queue: Mutex::new(Some(Vec::new())),
+            queue: Lock::new(Some(Vec::new())),
             asleep: AtomicBool::new(false),
             root_queued: AtomicBool::new(false),
             wakeup: Arc::downgrade(wakeup),
         })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Vec<Runnable>>> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> Guard<'_, Option<Vec<Runnable>>> {
+        self.queue.lock()
     }
 
     fn push(&self, runnable: Runnable) {
@@ -216,7 +217,7 @@ impl Scheduler {
         INNERMOST.with(|innermost| innermost.borrow().clone())
     }
 
-    #[inline]
+    #[inline(always)]
     fn push(&self, runnable: Runnable) {
         self.local.borrow_mut().push_back(runnable);
     }

@@ -6,18 +6,19 @@
 
 use std::convert::Infallible;
 use std::mem;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Wake, Waker};
 
 use super::running::Running;
 use crate::reactor;
 use crate::signal::Port;
 use crate::sys::fork::PerProcess;
+use crate::sys::lock::{Guard, Lock};
 
 /// How many children may have been dropped before somebody looks whether they have ended.
 const FEWEST_TO_SWEEP: usize = 8;
 
-static DROPPED: PerProcess<Mutex<Dropped>> = PerProcess::new();
+static DROPPED: PerProcess<Lock<Dropped>> = PerProcess::new();
 
 #[derive(Default)]
 struct Dropped {
@@ -46,9 +47,9 @@ impl Dropped {
     }
 }
 
-fn dropped() -> MutexGuard<'static, Dropped> {
-    let Ok(dropped) = DROPPED.get_or_make(|| Ok::<_, Infallible>(Mutex::default()));
-    dropped.lock().unwrap_or_else(PoisonError::into_inner)
+fn dropped() -> Guard<'static, Dropped> {
+    let Ok(dropped) = DROPPED.get_or_make(|| Ok::<_, Infallible>(Lock::default()));
+    dropped.lock()
 }
 
 /// Takes care of a child that was dropped.

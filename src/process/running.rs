@@ -7,7 +7,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::process;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use super::exit_fd::{ExitFd, heard};
@@ -18,6 +18,7 @@ use crate::signal::{Port, StandIn};
 use crate::sys::child::{self, Exit};
 use crate::sys::event_fd::EventFd;
 use crate::sys::fork;
+use crate::sys::lock::{Guard, Lock};
 use crate::sys::pid_fd::{Child, Pid};
 use crate::sys::signal_mask;
 use crate::sys::signal_number::SIGKILL;
@@ -31,7 +32,7 @@ pub(super) struct Running {
     /// Whether it leads a process group that shares its fate.
     group: bool,
     watch: Async<ExitFd>,
-    state: Mutex<State>,
+    state: Lock<State>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -66,7 +67,7 @@ impl Running {
         let (pid, child) = started::spawn(command)?;
         match ExitFd::of_child(pid, spare) {
             Ok(exit_fd) => {
-                let (watch, state) = (exit_fd.watch(), Mutex::new(State::Running));
+                let (watch, state) = (exit_fd.watch(), Lock::new(State::Running));
                 let process = fork::process_id();
                 Ok((Arc::new(Self { pid, process, group, watch, state }), child))
             }
@@ -198,8 +199,8 @@ impl Running {
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> Guard<'_, State> {
+        self.state.lock()
     }
 
     pub(super) fn is_over(&self) -> bool {

@@ -4,14 +4,14 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
 use std::process;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::signal::StandIn;
 use crate::sys::child;
 use crate::sys::fork::PerProcess;
+use crate::sys::lock::{Guard, Lock};
 use crate::sys::pid_fd::{Child, Pid, peek_exit};
 
-static STARTED: PerProcess<Mutex<Started>> = PerProcess::new();
+static STARTED: PerProcess<Lock<Started>> = PerProcess::new();
 
 #[derive(Default)]
 struct Started {
@@ -49,9 +49,9 @@ impl Drop for Starting {
     }
 }
 
-fn started() -> MutexGuard<'static, Started> {
-    let Ok(started) = STARTED.get_or_make(|| Ok::<_, Infallible>(Mutex::default()));
-    started.lock().unwrap_or_else(PoisonError::into_inner)
+fn started() -> Guard<'static, Started> {
+    let Ok(started) = STARTED.get_or_make(|| Ok::<_, Infallible>(Lock::default()));
+    started.lock()
 }
 
 pub(super) fn forget(pid: Pid) {

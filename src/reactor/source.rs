@@ -12,14 +12,15 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
 use super::{Reactor, spend_budget, warn_if_not_driven};
 use crate::panics::wake_all;
 use crate::selector::Events;
 use crate::sys::descriptor;
+use crate::sys::lock::{Guard, Lock};
 
 /// What one waits for: to read or to write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +40,7 @@ pub(crate) struct Source {
     /// Whether a short read or write means that nothing is left; see [`Source::trusts_short`].
     short_is_drained: AtomicBool,
     readiness: [Readiness; 2],
-    state: Mutex<State>,
+    state: Lock<State>,
 }
 
 #[derive(Debug)]
@@ -93,7 +94,7 @@ impl Source {
             plain_stream: AtomicBool::new(false),
             short_is_drained: AtomicBool::new(false),
             readiness: [readiness(), readiness()],
-            state: Mutex::new(State { keys: POLLER + 1, ..State::default() }),
+            state: Lock::new(State { keys: POLLER + 1, ..State::default() }),
         }
     }
 
@@ -122,8 +123,8 @@ impl Source {
         self.fd
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> Guard<'_, State> {
+        self.state.lock()
     }
 
     /// The count of edges to give to [`drained`](Self::drained) later, if a try is worth it.
@@ -162,22 +163,13 @@ impl Source {
     /// As [`collect`](Self::collect), unless somebody has locked the source: then nothing is done.
     #[inline]
     pub(super) fn try_collect(&self, events: Events, woken: &mut Vec<Waker>) -> bool {
-        match self.state.try_lock() {
-            Ok(state) => {
-                self.collect_locked(state, events, woken);
-                true
-            }
-            Err(_) => false,
-        }
+        let Some(state) = self.state.try_lock() else { return false };
+        self.collect_locked(state, events, woken);
+        true
     }
 
     #[inline(always)]
-    fn collect_locked(
-        &self,
-        mut state: MutexGuard<'_, State>,
-        events: Events,
-        woken: &mut Vec<Waker>,
-    ) {
+    fn collect_locked(&self, mut state: Guard<'_, State>, events: Events, woken: &mut Vec<Waker>) {
         if events.intersects(Events::HANGUP | Events::ERROR | Events::PRIORITY) {
             self.plain_stream.store(false, Ordering::Relaxed);
             self.short_is_drained.store(false, Ordering::Relaxed);

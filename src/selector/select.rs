@@ -172,7 +172,8 @@ impl<T> Selector<T> {
     }
 
     /// Takes all that a poller of this selector has waited for, and gives it to a closure with the
-    /// data it belongs to. It saves the reactor, which has handles only, to look each key up again.
+    /// data it belongs to, without looking each key up again. It is for the reactor, which registers
+    /// handles only; of anything else it tells nothing.
     #[inline]
     pub(crate) fn take_each(&mut self, events: &mut RawEvents, mut give: impl FnMut(Events, &T)) {
         debug_assert!(events.is_empty() || events.selector == self.poller.selector);
@@ -184,11 +185,8 @@ impl<T> Selector<T> {
                         give(events, data);
                     }
                 }
-                _ => {
-                    if let Some(key) = self.key(event) {
-                        self.get(&key).into_iter().for_each(|data| give(key.events(), data));
-                    }
-                }
+                Some(_) => {}
+                None => self.stray(Token::from_data(event.1)),
             }
         }
     }

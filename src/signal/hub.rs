@@ -11,7 +11,7 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::task::Waker;
 
 use slab::Slab;
@@ -19,6 +19,7 @@ use slab::Slab;
 use crate::selector::SignalInfo;
 use crate::sys::event_fd::EventFd;
 use crate::sys::fork::PerProcess;
+use crate::sys::lock::{Guard, Lock};
 use crate::sys::pid_fd::{self, Child, Pid};
 use crate::sys::signal_action::{CHILD_SIGNAL, Caught, forward_child_notice};
 use crate::sys::signal_fd::SignalFd;
@@ -28,7 +29,7 @@ use crate::sys::signal_record::SignalRecord;
 /// How many deliveries an inbox holds one by one.
 const MOST_WAITING: usize = 8192;
 
-static HUB: PerProcess<Mutex<Hub>> = PerProcess::new();
+static HUB: PerProcess<Lock<Hub>> = PerProcess::new();
 
 #[derive(Debug, Default)]
 pub(super) struct Hub {
@@ -86,13 +87,13 @@ pub(super) enum Taken {
 
 impl Hub {
     /// Returns the hub of this process, made at the first call.
-    pub(super) fn get() -> &'static Mutex<Self> {
-        let Ok(hub) = HUB.get_or_make(|| Ok::<_, Infallible>(Mutex::default()));
+    pub(super) fn get() -> &'static Lock<Self> {
+        let Ok(hub) = HUB.get_or_make(|| Ok::<_, Infallible>(Lock::default()));
         hub
     }
 
-    pub(super) fn lock(hub: &Mutex<Self>) -> MutexGuard<'_, Self> {
-        hub.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn lock(hub: &Lock<Self>) -> Guard<'_, Self> {
+        hub.lock()
     }
 
     pub(super) fn open_inbox(&mut self) -> usize {

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::convert::Infallible;
 use std::io;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 
 use super::hub::Hub;
@@ -11,6 +11,7 @@ use crate::io::Async;
 use crate::panics::wake_all;
 use crate::reactor::Direction;
 use crate::sys::fork;
+use crate::sys::lock::Lock;
 use crate::sys::signal_fd::SignalFd;
 use crate::sys::signal_pipe::{PipeReader, SignalPipe};
 
@@ -19,7 +20,7 @@ use crate::sys::signal_pipe::{PipeReader, SignalPipe};
 #[derive(Debug)]
 pub(crate) struct Port {
     process: usize,
-    hub: &'static Mutex<Hub>,
+    hub: &'static Lock<Hub>,
     /// What the handler writes.
     pipe: Async<PipeReader>,
     /// What no handler sees, because every thread blocks it.

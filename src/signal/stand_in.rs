@@ -2,11 +2,12 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use super::hub::Hub;
 use crate::sys::event_fd::EventFd;
 use crate::sys::fork;
+use crate::sys::lock::Lock;
 use crate::sys::pid_fd::{self, Child, Pid};
 use crate::sys::signal_action::{CHILD_SIGNAL, Caught};
 
@@ -16,7 +17,7 @@ use crate::sys::signal_action::{CHILD_SIGNAL, Caught};
 #[derive(Debug)]
 pub(crate) struct StandIn {
     event: Arc<EventFd>,
-    hub: &'static Mutex<Hub>,
+    hub: &'static Lock<Hub>,
     process: usize,
     _caught: Caught,
 }

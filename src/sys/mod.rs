@@ -7,6 +7,7 @@ pub(crate) mod descriptor;
 pub(crate) mod epoll;
 pub(crate) mod event_fd;
 pub(crate) mod fork;
+pub(crate) mod lock;
 pub(crate) mod pid_fd;
 pub(crate) mod signal_action;
 pub(crate) mod signal_fd;

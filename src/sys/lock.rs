@@ -1,0 +1,190 @@
+//! futex(2): a lock that knows no poison.
+//!
+//! std's notes whether somebody has panicked under it, twelve instructions each time it is taken and
+//! given back, and an echo takes four. Here the note would never be read: no foreign code runs
+//! under a lock, and what a panic of our own leaves behind is whole.
+
+use std::cell::UnsafeCell;
+use std::fmt;
+use std::hint;
+use std::ops::{Deref, DerefMut};
+use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::ptr;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+const FREE: u32 = 0;
+const HELD: u32 = 1;
+/// Held, and somebody may sleep for it.
+const AWAITED: u32 = 2;
+
+/// How often to look again before sleeping: locks are held for some dozens of instructions.
+const SPINS: u32 = 100;
+
+/// A value that one thread at a time can reach.
+#[derive(Default)]
+pub(crate) struct Lock<T> {
+    state: AtomicU32,
+    value: UnsafeCell<T>,
+}
+
+// SAFETY: the value is reached by one thread at a time, which may take it out: it has to be `Send`.
+// Nobody gets a reference to it that another thread has, so it need not be `Sync`.
+unsafe impl<T: Send> Sync for Lock<T> {}
+
+// As std's: what a panic leaves behind under a lock is for the next to cope with.
+impl<T> UnwindSafe for Lock<T> {}
+impl<T> RefUnwindSafe for Lock<T> {}
+
+impl<T> Lock<T> {
+    pub(crate) const fn new(value: T) -> Self {
+        Self { state: AtomicU32::new(FREE), value: UnsafeCell::new(value) }
+    }
+
+    /// Waits until the lock is free and takes it.
+    #[inline]
+    pub(crate) fn lock(&self) -> Guard<'_, T> {
+        if !self.take() {
+            self.wait();
+        }
+        Guard { lock: self }
+    }
+
+    /// Takes the lock if it is free.
+    #[inline]
+    pub(crate) fn try_lock(&self) -> Option<Guard<'_, T>> {
+        self.take().then(|| Guard { lock: self })
+    }
+
+    pub(crate) fn into_inner(self) -> T {
+        self.value.into_inner()
+    }
+
+    #[inline]
+    fn take(&self) -> bool {
+        self.state.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed).is_ok()
+    }
+
+    #[cold]
+    fn wait(&self) {
+        for _ in 0..SPINS {
+            match self.state.load(Ordering::Relaxed) {
+                FREE if self.take() => return,
+                // Somebody sleeps already: to spin would be to push in.
+                AWAITED => break,
+                _ => hint::spin_loop(),
+            }
+        }
+        // Whoever comes from here takes the lock as awaited, for others may sleep, too.
+        while self.state.swap(AWAITED, Ordering::Acquire) != FREE {
+            let operation = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
+            let forever = ptr::null::<libc::timespec>();
+            let state = self.state.as_ptr();
+            // SAFETY: `state` points at an aligned 32-bit integer that outlives the call, and there
+            // is no time limit. It returns at once if the state is not `AWAITED` any more.
+            unsafe { libc::syscall(libc::SYS_futex, state, operation, AWAITED, forever) };
+        }
+    }
+
+    #[cold]
+    fn wake_one(&self) {
+        let operation = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
+        let state = self.state.as_ptr();
+        // SAFETY: the address names those who sleep, and is not read.
+        unsafe { libc::syscall(libc::SYS_futex, state, operation, 1) };
+    }
+}
+
+impl<T> fmt::Debug for Lock<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lock").finish_non_exhaustive()
+    }
+}
+
+/// The value of a [`Lock`], as long as this lives.
+pub(crate) struct Guard<'a, T> {
+    lock: &'a Lock<T>,
+}
+
+// SAFETY: to share the guard is to share the value and nothing else. (Without this line `T: Send`
+// would do, by way of the lock.)
+unsafe impl<T: Sync> Sync for Guard<'_, T> {}
+
+impl<T> Deref for Guard<'_, T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        // SAFETY: the lock is held as long as the guard lives, so that nobody else has a reference.
+        unsafe { &*self.lock.value.get() }
+    }
+}
+
+impl<T> DerefMut for Guard<'_, T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: as above, and the guard itself is borrowed for as long.
+        unsafe { &mut *self.lock.value.get() }
+    }
+}
+
+impl<T> Drop for Guard<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        if self.lock.state.swap(FREE, Ordering::Release) == AWAITED {
+            self.lock.wake_one();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Lock;
+    use std::sync::Barrier;
+    use std::thread;
+    use std::time::Duration;
+
+    #[test]
+    fn one_at_a_time_counts_right() {
+        const ROUNDS: usize = 20_000;
+        let (lock, start) = (Lock::new(0), Barrier::new(4));
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    start.wait();
+                    (0..ROUNDS).for_each(|_| *lock.lock() += 1);
+                });
+            }
+        });
+        assert_eq!(lock.into_inner(), 4 * ROUNDS);
+    }
+
+    #[test]
+    fn all_who_sleep_for_it_get_it() {
+        let (lock, asleep) = (Lock::new(0), Barrier::new(4));
+        let held = lock.lock();
+        assert!(lock.try_lock().is_none());
+        thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    asleep.wait();
+                    *lock.lock() += 1;
+                });
+            }
+            asleep.wait();
+            thread::sleep(Duration::from_millis(30));
+            drop(held);
+        });
+        assert_eq!(lock.try_lock().map(|value| *value), Some(3));
+    }
+
+    #[test]
+    fn a_panic_gives_it_back() {
+        let lock = Lock::new(1);
+        let panicked = std::panic::catch_unwind(|| {
+            let _held = lock.lock();
+            panic!("under the lock");
+        });
+        assert!(panicked.is_err());
+        assert_eq!(*lock.lock(), 1);
+    }
+}
