@@ -5,11 +5,13 @@
 
 mod address;
 mod connect;
+mod options;
 mod tcp;
 mod udp;
 mod unix;
 
 pub use address::ToAddresses;
+pub use options::SocketOptions;
 pub use tcp::{Incoming, TcpListener, TcpStream};
 pub use udp::UdpSocket;
 pub use unix::{Credentials, UnixDatagram, UnixListener, UnixStream};

@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use futures_core::stream::{FusedStream, Stream};
 
-use super::address::{ToAddresses, look_up};
-use super::connect;
+use super::address::ToAddresses;
+use super::options::SocketOptions;
 use crate::io::Async;
 use crate::reactor::{Direction, Source, Waiter};
-use crate::sys::{socket, tcp};
+use crate::sys::{inet, socket};
 use crate::time::Timer;
 
 /// How long accepting rests when descriptors or memory have run out.
@@ -75,7 +75,8 @@ impl TcpListener {
     /// Binds a socket and begins to listen; of several addresses at the first that can be bound.
     /// Port 0 takes a free port.
     ///
-    /// `SO_REUSEADDR` is set, as std does it, so that a server may be started again at once.
+    /// `SO_REUSEADDR` is set, as std does it, so that a server may be started again at once. For
+    /// other options, see [`SocketOptions`].
     ///
     /// # Errors
     ///
@@ -85,12 +86,7 @@ impl TcpListener {
     ///
     /// See [`TcpListener`].
     pub async fn bind(at: impl ToAddresses) -> io::Result<Self> {
-        let addresses = look_up(at).await?;
-        let listener = std::net::TcpListener::bind(&addresses[..])?;
-        // std asks for a queue of 128, which a burst of clients fills: what finds it full is
-        // dropped and comes back a second later.
-        tcp::listen(listener.as_fd())?;
-        Async::new(listener)
+        SocketOptions::new().listen(at).await
     }
 
     /// The address at which it listens.
@@ -177,7 +173,7 @@ impl<'a> Accepting<'a> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
         if self.pause.is_none() {
             match ready!(self.poll_accept(cx)) {
-                Err(error) if tcp::is_exhausted(&error) => {
+                Err(error) if inet::is_exhausted(&error) => {
                     self.pause = Some((Timer::after(PAUSE), error));
                 }
                 done => return Poll::Ready(done),
@@ -194,11 +190,11 @@ impl<'a> Accepting<'a> {
 }
 
 fn accept(listener: &std::net::TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
-    match tcp::accept(listener.as_fd()) {
+    match inet::accept(listener.as_fd()) {
         Ok((socket, peer)) => Ok((plain(socket.into()), peer)),
         // Tried again like an interrupted call, which costs budget: a flood of broken connections
         // lets other tasks run.
-        Err(error) if tcp::is_transient_accept_error(&error) => {
+        Err(error) if inet::is_transient_accept_error(&error) => {
             Err(io::ErrorKind::Interrupted.into())
         }
         Err(error) => Err(error),
@@ -206,7 +202,7 @@ fn accept(listener: &std::net::TcpListener) -> io::Result<(TcpStream, SocketAddr
 }
 
 /// A stream that is non-blocking, and for which a short read or write tells that nothing is left.
-fn plain(stream: std::net::TcpStream) -> TcpStream {
+pub(super) fn plain(stream: std::net::TcpStream) -> TcpStream {
     Async::from_source(Source::new(&stream).of_bare_socket().plain_stream(), stream)
 }
 
@@ -271,18 +267,7 @@ impl TcpStream {
     ///
     /// See [`TcpListener`].
     pub async fn connect(to: impl ToAddresses) -> io::Result<Self> {
-        connect::first(look_up(to).await?, Self::connect_one).await
-    }
-
-    async fn connect_one(address: SocketAddr) -> io::Result<Self> {
-        // Registered after connect(2) at the earliest: before it, epoll calls a fresh socket
-        // writable and hung up.
-        let stream = plain(tcp::connect(&address)?.into());
-        stream.writable().await?;
-        match socket::take_error(stream.as_fd())? {
-            Some(error) => Err(error),
-            None => Ok(stream),
-        }
+        SocketOptions::new().connect(to).await
     }
 
     /// Waits for data and copies it to the buffer without taking it. Zero is the end, or an empty

@@ -5,6 +5,7 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use super::address::{ToAddresses, look_up};
+use super::options::SocketOptions;
 use crate::io::Async;
 
 /// A UDP socket: an [`Async`] around std's.
@@ -60,8 +61,7 @@ impl UdpSocket {
     ///
     /// See [`UdpSocket`].
     pub async fn bind(at: impl ToAddresses) -> io::Result<Self> {
-        let addresses = look_up(at).await?;
-        Async::new(std::net::UdpSocket::bind(&addresses[..])?)
+        SocketOptions::new().bind_udp(at).await
     }
 
     /// Sets the peer that [`send`](Self::send) sends to, and the only one that is received from; of

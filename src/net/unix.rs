@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::io::Async;
 use crate::reactor::Source;
-use crate::sys::{tcp, unix};
+use crate::sys::{inet, unix};
 use crate::time::sleep;
 
 /// How long to wait for room in somebody's queue, where the kernel tells nobody when there is some:
@@ -150,7 +150,7 @@ impl UnixListener {
     /// ```
     pub fn bind_addr(address: &SocketAddr) -> io::Result<Self> {
         let listener = std_net::UnixListener::bind_addr(address)?;
-        tcp::listen(listener.as_fd())?;
+        inet::listen(listener.as_fd(), u32::MAX)?;
         Async::new(listener)
     }
 

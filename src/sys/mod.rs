@@ -7,6 +7,7 @@ pub(crate) mod descriptor;
 pub(crate) mod epoll;
 pub(crate) mod event_fd;
 pub(crate) mod fork;
+pub(crate) mod inet;
 pub(crate) mod lock;
 pub(crate) mod pid_fd;
 pub(crate) mod signal_action;
@@ -16,7 +17,7 @@ pub(crate) mod signal_number;
 pub(crate) mod signal_pipe;
 pub(crate) mod signal_record;
 pub(crate) mod socket;
-pub(crate) mod tcp;
+pub(crate) mod socket_option;
 pub(crate) mod timer_fd;
 pub(crate) mod unix;
 

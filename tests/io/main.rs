@@ -9,6 +9,7 @@ mod door_futures;
 #[cfg(feature = "tokio-io")]
 mod door_tokio;
 mod nested_selector;
+mod options;
 mod readiness;
 mod tcp;
 mod udp;

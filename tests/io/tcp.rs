@@ -191,6 +191,30 @@ fn vectored_writes_and_reads_lose_nothing() {
 
 // F09
 #[test]
+fn buffers_after_many_empty_ones_are_found() {
+    let _guard = watchdog(10);
+    block_on(async {
+        let (client, server) = pair().await;
+        let mut slices = vec![IoSlice::new(&[]); 1500];
+        slices.push(IoSlice::new(b"found"));
+        assert_eq!(client.write_vectored(&slices).await.unwrap(), 5);
+        let mut bytes = [0; 5];
+        let mut slices: Vec<_> = (0..1500).map(|_| IoSliceMut::new(&mut [])).collect();
+        slices.push(IoSliceMut::new(&mut bytes));
+        assert_eq!(server.read_vectored(&mut slices).await.unwrap(), 5);
+        assert_eq!(&bytes, b"found");
+        // The same by std's calls, for what is not a socket of ours.
+        let (near, far) = std::os::unix::net::UnixStream::pair().unwrap();
+        let (near, far) = (Async::new(near).unwrap(), Async::new(far).unwrap());
+        let mut slices = vec![IoSlice::new(&[]); 1500];
+        slices.push(IoSlice::new(b"found"));
+        assert_eq!(near.write_vectored(&slices).await.unwrap(), 5);
+        assert_eq!(far.read(&mut bytes).await.unwrap(), 5);
+    });
+}
+
+// F09
+#[test]
 fn empty_buffers_are_neither_ends_nor_waits() {
     let _guard = watchdog(10);
     block_on(async {

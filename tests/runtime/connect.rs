@@ -3,7 +3,7 @@
 use crate::kit;
 use crate::kit::sockets;
 use selio::block_on;
-use selio::net::TcpStream;
+use selio::net::{SocketOptions, TcpStream};
 use selio::time::timeout;
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
@@ -15,6 +15,7 @@ pub(crate) fn cases() -> Vec<kit::Case> {
         ("who_does_not_answer_is_not_waited_for", no_answer),
         ("all_errors_are_told", all_errors),
         ("a_dropped_attempt_leaves_nothing", dropped),
+        ("a_refused_option_leaves_nothing", refused_option),
         ("a_name_is_looked_up_in_another_thread", a_name),
         ("an_address_takes_no_thread", an_address),
     ])
@@ -89,4 +90,15 @@ fn an_address() {
         TcpStream::connect(("127.0.0.1".to_owned(), port)).await.unwrap();
     });
     assert_eq!(kit::threads(), 1);
+}
+
+fn refused_option() {
+    let options = SocketOptions::new().keepalive_probes(0);
+    block_on(async {
+        let before = kit::open_fds();
+        options.listen("127.0.0.1:0").await.unwrap_err();
+        options.connect("127.0.0.1:9").await.unwrap_err();
+        options.bind_udp("127.0.0.1:0").await.unwrap_err();
+        assert_eq!(kit::open_fds(), before);
+    });
 }

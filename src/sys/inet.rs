@@ -1,5 +1,5 @@
-//! TCP sockets that are non-blocking and close-on-exec from their first moment, and the kernel's
-//! form of their addresses.
+//! Sockets of the internet that are non-blocking and close-on-exec from their first moment, and the
+//! kernel's form of their addresses.
 
 use std::io;
 use std::mem::{self, MaybeUninit};
@@ -7,46 +7,77 @@ use std::net::{Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use super::cvt;
+use libc::c_int;
 
 const LENGTH_V4: libc::socklen_t = size_of::<libc::sockaddr_in>() as libc::socklen_t;
 const LENGTH_V6: libc::socklen_t = size_of::<libc::sockaddr_in6>() as libc::socklen_t;
 
-/// Makes a socket and begins to connect it. The connection may be under way still: it has been
-/// made, or has failed, when the socket is writable, and `SO_ERROR` tells which.
-pub(crate) fn connect(address: &SocketAddr) -> io::Result<OwnedFd> {
+/// Makes a socket for a TCP connection or listener, in the family of the address.
+pub(crate) fn stream(address: &SocketAddr) -> io::Result<OwnedFd> {
+    socket(address, libc::SOCK_STREAM, libc::IPPROTO_TCP)
+}
+
+/// Makes a socket for UDP, in the family of the address.
+pub(crate) fn datagram(address: &SocketAddr) -> io::Result<OwnedFd> {
+    socket(address, libc::SOCK_DGRAM, libc::IPPROTO_UDP)
+}
+
+fn socket(address: &SocketAddr, kind: c_int, protocol: c_int) -> io::Result<OwnedFd> {
     let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
-    let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+    let kind = kind | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
     // SAFETY: three integers, no memory.
-    let fd = cvt(unsafe { libc::socket(family, kind, libc::IPPROTO_TCP) })?;
+    let fd = cvt(unsafe { libc::socket(family, kind, protocol) })?;
     // SAFETY: the kernel has just made this descriptor for us, and nobody else owns it.
-    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
-    let result = match address {
-        SocketAddr::V4(address) => {
-            let raw = to_v4(address);
-            // SAFETY: `raw` is a `sockaddr_in`, as the length says, and lives through the call.
-            cvt(unsafe { libc::connect(fd, (&raw const raw).cast(), LENGTH_V4) })
-        }
-        SocketAddr::V6(address) => {
-            let raw = to_v6(address);
-            // SAFETY: `raw` is a `sockaddr_in6`, as the length says, and lives through the call.
-            cvt(unsafe { libc::connect(fd, (&raw const raw).cast(), LENGTH_V6) })
-        }
-    };
-    match result {
-        Ok(_) => Ok(socket),
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Begins to connect a socket. The connection may be under way still: it has been made, or has
+/// failed, when the socket is writable, and `SO_ERROR` tells which.
+pub(crate) fn connect(socket: BorrowedFd<'_>, address: &SocketAddr) -> io::Result<()> {
+    match with_raw(socket, address, libc::connect) {
         // Interrupted, the connection goes on all the same; see connect(2).
         Err(error) if matches!(error.raw_os_error(), Some(libc::EINPROGRESS | libc::EINTR)) => {
-            Ok(socket)
+            Ok(())
         }
-        Err(error) => Err(error),
+        done => done,
     }
 }
 
-/// Listens with the longest queue that the system allows (`net.core.somaxconn`): the kernel takes
-/// any greater number for it, and lets a socket listen anew; see listen(2).
-pub(crate) fn listen(socket: BorrowedFd<'_>) -> io::Result<()> {
+/// Gives a socket its own address: bind(2).
+pub(crate) fn bind(socket: BorrowedFd<'_>, address: &SocketAddr) -> io::Result<()> {
+    with_raw(socket, address, libc::bind)
+}
+
+/// Makes a call that takes an address.
+fn with_raw(
+    socket: BorrowedFd<'_>,
+    address: &SocketAddr,
+    call: unsafe extern "C" fn(c_int, *const libc::sockaddr, libc::socklen_t) -> c_int,
+) -> io::Result<()> {
+    let fd = socket.as_raw_fd();
+    let result = match address {
+        SocketAddr::V4(address) => {
+            let raw = to_v4(address);
+            // SAFETY: `raw` is a `sockaddr_in`, as the length says, and lives through the call,
+            // which is bind or connect, and reads it.
+            unsafe { call(fd, (&raw const raw).cast(), LENGTH_V4) }
+        }
+        SocketAddr::V6(address) => {
+            let raw = to_v6(address);
+            // SAFETY: `raw` is a `sockaddr_in6`, as the length says, and lives through the call,
+            // which is bind or connect, and reads it.
+            unsafe { call(fd, (&raw const raw).cast(), LENGTH_V6) }
+        }
+    };
+    cvt(result).map(drop)
+}
+
+/// Listens, with a queue of this length. The kernel takes any number above `net.core.somaxconn` for
+/// that one, and lets a socket listen anew; see listen(2).
+pub(crate) fn listen(socket: BorrowedFd<'_>, backlog: u32) -> io::Result<()> {
+    let backlog = c_int::try_from(backlog).unwrap_or(c_int::MAX);
     // SAFETY: two integers, no memory.
-    cvt(unsafe { libc::listen(socket.as_raw_fd(), libc::c_int::MAX) })?;
+    cvt(unsafe { libc::listen(socket.as_raw_fd(), backlog) })?;
     Ok(())
 }
 
@@ -111,7 +142,7 @@ fn to_v6(address: &SocketAddrV6) -> libc::sockaddr_in6 {
 
 fn from_raw(raw: &libc::sockaddr_storage) -> io::Result<SocketAddr> {
     const _: () = assert!(size_of::<libc::sockaddr_in6>() <= size_of::<libc::sockaddr_storage>());
-    match libc::c_int::from(raw.ss_family) {
+    match c_int::from(raw.ss_family) {
         libc::AF_INET => {
             // SAFETY: the family says that the storage, which is larger and zeroed beyond, holds a
             // `sockaddr_in`, made of integers.
