@@ -4,6 +4,7 @@
 mod futures_traits;
 mod operation;
 mod read_write;
+mod split;
 #[cfg(feature = "tokio-io")]
 mod tokio_traits;
 
@@ -13,6 +14,8 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::task::{Context, Poll};
+
+pub use split::{ReadHalf, ReuniteError, WriteHalf};
 
 use crate::reactor::{Direction, Source, Waiter};
 use crate::sys::descriptor;

@@ -44,7 +44,6 @@ pub(crate) fn send_vectored(socket: RawFd, buffers: &[IoSlice<'_>]) -> io::Resul
 
 /// Says that nothing more will be written. What is no socket, or is not connected any more, has
 /// nothing to be told.
-#[cfg(any(feature = "futures-io", feature = "tokio-io"))]
 pub(crate) fn shutdown_write(fd: impl AsRawFd) -> io::Result<()> {
     // SAFETY: two integers, no memory.
     match cvt(unsafe { libc::shutdown(fd.as_raw_fd(), libc::SHUT_WR) }) {

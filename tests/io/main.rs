@@ -11,6 +11,7 @@ mod door_tokio;
 mod nested_selector;
 mod options;
 mod readiness;
+mod split;
 mod tcp;
 mod udp;
 mod unix;
