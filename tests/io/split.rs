@@ -20,7 +20,7 @@ async fn pair() -> (TcpStream, TcpStream) {
 #[test]
 fn two_tasks_use_one_stream() {
     let _guard = kit::watchdog(10);
-    let sent: Vec<u8> = (0..2_000_000_u32).map(|i| (i * 7 >> 2) as u8).collect();
+    let sent: Vec<u8> = (0..2_000_000_u32).map(|i| ((i * 7) >> 2) as u8).collect();
     block_on(async {
         let (near, far) = pair().await;
         let ((near_reader, near_writer), (far_reader, far_writer)) =
