@@ -5,13 +5,19 @@
 
 mod address;
 mod connect;
+mod descriptors;
 mod options;
+mod path_listener;
+mod seqpacket;
 mod tcp;
 mod udp;
 mod unix;
 
 pub use address::ToAddresses;
+pub use descriptors::Received;
 pub use options::SocketOptions;
+pub use path_listener::PathListener;
+pub use seqpacket::{Seqpacket, SeqpacketListener};
 pub use tcp::{Incoming, TcpListener, TcpStream};
 pub use udp::UdpSocket;
 pub use unix::{Credentials, UnixDatagram, UnixListener, UnixStream};

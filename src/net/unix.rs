@@ -3,14 +3,14 @@
 use std::future::Future;
 use std::io;
 use std::net::Shutdown;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::{self as std_net, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
 use crate::io::Async;
 use crate::reactor::Source;
-use crate::sys::{inet, unix};
+use crate::sys::unix::{self, Kind};
 use crate::time::sleep;
 
 /// How long to wait for room in somebody's queue, where the kernel tells nobody when there is some:
@@ -103,6 +103,14 @@ pub struct Credentials {
     pub gid: u32,
 }
 
+impl Credentials {
+    pub(super) fn of_peer(socket: BorrowedFd<'_>) -> io::Result<Self> {
+        let peer = unix::peer_credentials(socket)?;
+        let pid = u32::try_from(peer.pid).ok().filter(|&pid| pid > 0);
+        Ok(Credentials { pid, uid: peer.uid, gid: peer.gid })
+    }
+}
+
 /// A stream to which std's `writev` is not to be trusted with `SIGPIPE`.
 fn bare(stream: std_net::UnixStream) -> UnixStream {
     Async::from_source(Source::new(&stream).of_bare_socket(), stream)
@@ -149,9 +157,7 @@ impl UnixListener {
     /// # }
     /// ```
     pub fn bind_addr(address: &SocketAddr) -> io::Result<Self> {
-        let listener = std_net::UnixListener::bind_addr(address)?;
-        inet::listen(listener.as_fd(), u32::MAX)?;
-        Async::new(listener)
+        Ok(Async::new_nonblocking(unix::listen(Kind::Stream, address)?.into()))
     }
 
     /// Waits for a connection and takes it, with the address of the peer, which is mostly unnamed.
@@ -223,7 +229,7 @@ impl UnixStream {
     pub async fn connect_addr(address: &SocketAddr) -> io::Result<Self> {
         // The kernel does not tell when there is room in the queue: a socket that could not be
         // connected is called writable, and hung up.
-        patiently(|| unix::connect(address)).await.map(|socket| bare(socket.into()))
+        patiently(|| unix::connect(Kind::Stream, address)).await.map(|socket| bare(socket.into()))
     }
 
     /// Makes two streams that are connected to each other.
@@ -308,9 +314,7 @@ impl UnixStream {
     ///
     /// See [`UnixListener`].
     pub fn peer_credentials(&self) -> io::Result<Credentials> {
-        let peer = unix::peer_credentials(self.as_raw_fd())?;
-        let pid = u32::try_from(peer.pid).ok().filter(|&pid| pid > 0);
-        Ok(Credentials { pid, uid: peer.uid, gid: peer.gid })
+        Credentials::of_peer(self.as_fd())
     }
 
     /// Takes the pending error, which the kernel tells once (`SO_ERROR`, socket(7)).
@@ -498,7 +502,7 @@ impl UnixDatagram {
 }
 
 /// Tries what nobody is woken for: again after a pause, as long as it would block.
-async fn patiently<R>(mut op: impl FnMut() -> io::Result<R>) -> io::Result<R> {
+pub(super) async fn patiently<R>(mut op: impl FnMut() -> io::Result<R>) -> io::Result<R> {
     let mut pause = FIRST_PAUSE;
     loop {
         match op() {

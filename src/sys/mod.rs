@@ -10,6 +10,7 @@ pub(crate) mod fork;
 pub(crate) mod inet;
 pub(crate) mod lock;
 pub(crate) mod pid_fd;
+pub(crate) mod rights;
 pub(crate) mod signal_action;
 pub(crate) mod signal_fd;
 pub(crate) mod signal_mask;

@@ -16,6 +16,7 @@ mod tcp_echo;
 mod timer_stops;
 mod timer_waits;
 mod unblock;
+mod unix_paths;
 
 #[global_allocator]
 static ALLOCATOR: kit::CountingAllocator = kit::CountingAllocator;
@@ -35,5 +36,6 @@ fn main() {
         ("timer_stops", timer_stops::cases),
         ("timer_waits", timer_waits::cases),
         ("unblock", unblock::cases),
+        ("unix_paths", unix_paths::cases),
     ]);
 }
