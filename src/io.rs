@@ -5,6 +5,7 @@ mod futures_traits;
 mod operation;
 mod read_write;
 mod split;
+mod standard;
 #[cfg(feature = "tokio-io")]
 mod tokio_traits;
 
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 pub use split::{ReadHalf, ReuniteError, WriteHalf};
+pub use standard::{StandardInput, StandardOutput, stderr, stdin, stdout};
 
 use crate::reactor::{Direction, Source, Waiter};
 use crate::sys::descriptor;

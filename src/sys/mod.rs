@@ -19,6 +19,7 @@ pub(crate) mod signal_pipe;
 pub(crate) mod signal_record;
 pub(crate) mod socket;
 pub(crate) mod socket_option;
+pub(crate) mod standard;
 pub(crate) mod timer_fd;
 pub(crate) mod unix;
 

@@ -10,6 +10,7 @@ mod door_futures;
 mod door_tokio;
 mod nested_selector;
 mod options;
+mod other_descriptors;
 mod readiness;
 mod split;
 mod tcp;

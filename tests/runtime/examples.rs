@@ -5,14 +5,15 @@ use crate::kit;
 use crate::kit::echo;
 use echo::{Server, ask};
 use kit::case;
-use std::io::{ErrorKind, Read};
-use std::net::{Shutdown, TcpStream};
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::process::ExitStatusExt;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 pub(crate) fn cases() -> Vec<kit::Case> {
     vec![
         case("worker_threads", worker_threads).secs(60),
+        case("netcat_talks_both_ways", netcat),
         case("a_server_that_is_asked_to_end_lets_its_clients_finish", lets_finish),
         case("a_server_that_is_asked_to_end_cuts_off_who_takes_too_long", cuts_off),
         case("a_server_that_is_asked_twice_dies", dies_at_the_second),
@@ -88,4 +89,29 @@ fn dies_at_the_second() {
     ask_to_end(&server, libc::SIGINT);
     kit::kill(server.pid(), libc::SIGINT).unwrap();
     assert_eq!(server.wait().signal(), Some(libc::SIGINT));
+}
+
+fn netcat() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    let mut client = Command::new(kit::example("netcat"));
+    client.args(["localhost", &port]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut client = client.spawn().unwrap();
+    let (mut server, _) = listener.accept().unwrap();
+    server.write_all(b"hello from the server\n").unwrap();
+    let mut output = client.stdout.take().unwrap();
+    let mut heard = [0; 22];
+    output.read_exact(&mut heard).unwrap();
+    assert_eq!(&heard, b"hello from the server\n");
+    client.stdin.take().unwrap().write_all(b"hello from the client\n").unwrap();
+    // The input is closed, and so is this direction, while the other one goes on.
+    let mut said = String::new();
+    server.read_to_string(&mut said).unwrap();
+    assert_eq!(said, "hello from the client\n");
+    server.write_all(b"goodbye\n").unwrap();
+    drop(server);
+    let mut rest = String::new();
+    output.read_to_string(&mut rest).unwrap();
+    assert_eq!(rest, "goodbye\n");
+    assert!(client.wait().unwrap().success());
 }

@@ -12,6 +12,7 @@ mod executor_process;
 mod fork;
 mod io_calls;
 mod io_quiet;
+mod stdio;
 mod tcp_echo;
 mod timer_stops;
 mod timer_waits;
@@ -32,6 +33,7 @@ fn main() {
         ("fork", fork::cases),
         ("io_calls", io_calls::cases),
         ("io_quiet", io_quiet::cases),
+        ("stdio", stdio::cases),
         ("tcp_echo", tcp_echo::cases),
         ("timer_stops", timer_stops::cases),
         ("timer_waits", timer_waits::cases),
