@@ -2,6 +2,8 @@
 
 #[cfg(feature = "futures-io")]
 mod futures_traits;
+#[cfg(feature = "hyper")]
+mod hyper_traits;
 mod operation;
 mod read_write;
 mod split;

@@ -54,12 +54,15 @@
 //!
 //! # Features
 //!
-//! None is on by default, and each adds one crate.
+//! None is on by default. The first two add one crate each, the third hyper and what that needs
+//! without features of its own.
 //!
 //! - `futures-io`: `AsyncRead` and `AsyncWrite` of futures-io, for every [`Async`] and for
 //!   references to one.
 //! - `tokio-io`: `AsyncRead` and `AsyncWrite` of tokio, for every [`Async`]. No runtime of tokio
 //!   comes with it.
+//! - `hyper`: `Read` and `Write` of hyper, for every [`Async`], and its `Executor` and `Timer`, so
+//!   that hyper's servers and clients run on selio.
 
 #[cfg(not(target_os = "linux"))]
 compile_error!("selio is built on epoll and needs Linux (target_os = \"linux\")");
@@ -82,6 +85,8 @@ pub mod event;
 pub mod signal;
 pub mod process;
 pub mod net;
+#[cfg(feature = "hyper")]
+pub mod hyper;
 
 pub use executor::{Driver, Handle, JoinError, JoinHandle, block_on, handle, spawn};
 pub use future::{join, race, yield_now};

@@ -46,7 +46,9 @@ where
         if buffer.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        self.poll_with(Direction::Read, cx, |mut io| io.read(buffer))
+        let room = buffer.len();
+        let short = |&got: &usize| got > 0 && got < room;
+        self.poll_trusting(Direction::Read, cx, |mut io| io.read(buffer), short)
     }
 
     fn poll_read_vectored(
@@ -106,7 +108,8 @@ where
         if bytes.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        self.poll_with(Direction::Write, cx, |mut io| io.write(bytes))
+        let short = |&put: &usize| put < bytes.len();
+        self.poll_trusting(Direction::Write, cx, |mut io| io.write(bytes), short)
     }
 
     fn poll_write_vectored(

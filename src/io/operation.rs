@@ -30,8 +30,20 @@ impl<T> Async<T> {
         cx: &mut Context<'_>,
         op: impl FnMut(&T) -> io::Result<R>,
     ) -> Poll<io::Result<R>> {
+        self.poll_trusting(direction, cx, op, |_| false)
+    }
+
+    /// As [`poll_with`](Self::poll_with); `short` tells whether a result is less than was asked for,
+    /// see [`Source::trusts_short`](reactor::Source::trusts_short).
+    pub(crate) fn poll_trusting<R>(
+        &self,
+        direction: Direction,
+        cx: &mut Context<'_>,
+        op: impl FnMut(&T) -> io::Result<R>,
+        short: impl Fn(&R) -> bool,
+    ) -> Poll<io::Result<R>> {
         let wait = |cx: &mut Context<'_>| self.source().poll_wait(direction, cx);
-        self.poll_op(direction, cx, wait, op, |_| false)
+        self.poll_op(direction, cx, wait, op, short)
     }
 
     /// Try, wait, try again. `short` tells whether a result is less than was asked for; see

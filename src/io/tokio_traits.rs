@@ -25,8 +25,11 @@ where
             return Poll::Ready(Ok(()));
         }
         let this = self.into_ref().get_ref();
-        let room = buffer.initialize_unfilled();
-        let got = ready!(this.poll_with(Direction::Read, cx, |mut io| io.read(room)))?;
+        let space = buffer.initialize_unfilled();
+        let room = space.len();
+        let short = |&got: &usize| got > 0 && got < room;
+        let read = |mut io: &T| io.read(space);
+        let got = ready!(this.poll_trusting(Direction::Read, cx, read, short))?;
         buffer.advance(got);
         Poll::Ready(Ok(()))
     }
@@ -47,7 +50,8 @@ where
             return Poll::Ready(Ok(0));
         }
         let this = self.into_ref().get_ref();
-        this.poll_with(Direction::Write, cx, |mut io| io.write(bytes))
+        let short = |&put: &usize| put < bytes.len();
+        this.poll_trusting(Direction::Write, cx, |mut io| io.write(bytes), short)
     }
 
     fn poll_write_vectored(

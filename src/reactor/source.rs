@@ -265,20 +265,22 @@ impl Source {
         }
         // Foreign code, and therefore before the lock.
         let waker = cx.waker().clone();
-        if left.is_none() {
-            let mut state = self.lock();
-            // The common case, in one piece: the first to wait for this direction, on the thread
-            // where the descriptor is watched.
-            if let (Some(thread), None, None) =
-                (state.drives_here(), &state.first[direction as usize], self.worth_a_try(direction))
-            {
-                let key = state.new_key();
-                *left =
-                    Some((key, self.readiness[direction as usize].edges.load(Ordering::Relaxed)));
+        let mut state = self.lock();
+        // The common case, in one piece: the first to wait for this direction, on the thread where
+        // the descriptor is watched. Who may have left a waker before might find it among the
+        // others.
+        if let (Some(thread), None, None) =
+            (state.drives_here(), &state.first[direction as usize], self.worth_a_try(direction))
+        {
+            if left.is_none() || state.others.is_empty() {
+                let key = left.map_or_else(|| state.new_key(), |(key, _)| key);
+                let edges = self.readiness[direction as usize].edges.load(Ordering::Relaxed);
+                *left = Some((key, edges));
                 state.first[direction as usize] = Some(Waiting { key, thread, waker });
                 return Poll::Pending;
             }
         }
+        drop(state);
         self.wait_in_line(direction, left, waker)
     }
 

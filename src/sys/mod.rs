@@ -7,6 +7,8 @@ pub(crate) mod descriptor;
 pub(crate) mod epoll;
 pub(crate) mod event_fd;
 pub(crate) mod fork;
+#[cfg(feature = "hyper")]
+pub(crate) mod hyper_buffer;
 pub(crate) mod inet;
 pub(crate) mod lock;
 pub(crate) mod pid_fd;

@@ -6,6 +6,8 @@ mod kit;
 mod async_io;
 #[cfg(feature = "futures-io")]
 mod door_futures;
+#[cfg(feature = "hyper")]
+mod door_hyper;
 #[cfg(feature = "tokio-io")]
 mod door_tokio;
 mod nested_selector;
