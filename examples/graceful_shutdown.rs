@@ -30,7 +30,8 @@ fn main() -> Result<ExitCode, Box<dyn Error>> {
         println!("listening on {}", listener.local_addr()?);
         let mut clients = Vec::new();
         let serving = async { match serve(&listener, &mut clients).await {} };
-        let info = selio::race(serving, asked).await?;
+        // What waits for signals takes its descriptors first, before clients take them all.
+        let info = selio::race(asked, serving).await?;
         // Newcomers are refused from now on, and can go to another server at once.
         drop(listener);
         clients.retain(|client| !client.is_finished());
