@@ -6,7 +6,8 @@
 //! awaited, on selio's loop. Services and bodies need not be `Send`.
 //!
 //! The crate `hyper` is taken without its features: choose protocol and side (`http1`, `server`, …)
-//! where you name it among your dependencies.
+//! where you name it among your dependencies. `examples/ecosystem` has a server for a directory and
+//! a client.
 //!
 //! # Examples
 //!
