@@ -3,7 +3,7 @@
 
 use crate::kit;
 use crate::kit::echo;
-use echo::{Server, ask};
+use echo::{Server, ask, hear};
 use kit::case;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -14,6 +14,9 @@ pub(crate) fn cases() -> Vec<kit::Case> {
     vec![
         case("worker_threads", worker_threads).secs(60),
         case("netcat_talks_both_ways", netcat),
+        case("dns_lookup_storm", dns_lookup_storm),
+        case("thread_per_core_moves_a_connection_in_mid_conversation", moves_a_connection),
+        case("thread_per_core_shares_its_clients_out", shares_clients_out),
         case("a_server_that_is_asked_to_end_lets_its_clients_finish", lets_finish),
         case("a_server_that_is_asked_to_end_cuts_off_who_takes_too_long", cuts_off),
         case("a_server_that_is_asked_twice_dies", dies_at_the_second),
@@ -45,6 +48,72 @@ fn worker_threads() {
     }
     let wrong = Command::new(kit::example("worker_threads")).arg("many").output().unwrap();
     assert!(!wrong.status.success());
+}
+
+fn dns_lookup_storm() {
+    let names = ["localhost", "LOCALHOST"];
+    let lines = lines("dns_lookup_storm", &["1000", "8", names[0], names[1]]);
+    for (name, line) in ["LOCALHOST", "localhost"].iter().zip(&lines) {
+        assert_eq!(*line, format!("500  {name}: 127.0.0.1"));
+    }
+    assert!(lines[2].starts_with("1000 of 1000 found in "), "{lines:?}");
+    assert_eq!(lines[3], "at most 8 at once");
+    assert!(lines[4].contains(" ticks, "), "{lines:?}");
+
+    // What is no name needs no name server to be found wanting.
+    let mut wrong = Command::new(kit::example("dns_lookup_storm"));
+    let wrong = wrong.args(["3", "1", "a..b", "localhost"]).output().unwrap();
+    assert_eq!(wrong.status.code(), Some(1));
+    let told = String::from_utf8(wrong.stdout).unwrap();
+    assert!(told.contains("     2  a..b: ") && told.contains("1 of 3 found"), "{told}");
+}
+
+fn moves_a_connection() {
+    let mut server = Server::of("thread_per_core", &["3"]);
+    assert_eq!(server.threads(), 4);
+    let mut client = server.connect();
+    // The first of three that have none yet, and then round and round; what has been sent already
+    // goes with the connection.
+    for round in 0..50 {
+        client.write_all(b"one\nmove\ntwo\nmove\nmove\nthr").unwrap();
+        hear(&mut client, b"0: one\n1: two\n");
+        client.write_all(format!("ee {round}\n").as_bytes()).unwrap();
+        hear(&mut client, format!("0: three {round}\n").as_bytes());
+    }
+    kit::kill(server.pid(), libc::SIGTERM).unwrap();
+    let mut told = String::new();
+    server.told.read_to_string(&mut told).unwrap();
+    assert_eq!(told, "loop 0: 100 lines\nloop 1: 50 lines\nloop 2: 0 lines\n");
+    assert!(server.wait().success());
+}
+
+fn shares_clients_out() {
+    let server = Server::of("thread_per_core", &["3"]);
+    let mut clients: Vec<_> = (0..9).map(|_| server.connect()).collect();
+    let mut had = [0; 3];
+    for client in &mut clients {
+        client.write_all(b"who?\n").unwrap();
+        let mut answer = [0; 8];
+        client.read_exact(&mut answer).unwrap();
+        had[usize::from(answer[0] - b'0')] += 1;
+    }
+    // Two that come at once, to different listeners, may choose the same loop.
+    assert_eq!(had.iter().sum::<i32>(), 9);
+    assert!(had.iter().all(|&clients| clients >= 1), "{had:?}");
+    // Nobody is left in it, and all is well.
+    drop(clients);
+    let mut late = server.connect();
+    late.write_all(&[b'x'; 10_000]).unwrap();
+    let end = late.read(&mut [0]).or_else(|error| match error.kind() {
+        ErrorKind::ConnectionReset => Ok(0),
+        _ => Err(error),
+    });
+    assert_eq!(end.unwrap(), 0, "a line without end ends it");
+    let mut next = server.connect();
+    next.write_all(b"still there?\n").unwrap();
+    let mut answer = [0; 16];
+    next.read_exact(&mut answer).unwrap();
+    assert!(answer.ends_with(b": still there?\n"));
 }
 
 /// Asks the server to end, and waits until it listens no more.
