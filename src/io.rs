@@ -1,11 +1,15 @@
-//! Descriptors that one can await: [`Async`].
+//! Descriptors that one can await, [`Async`]; and what moves bytes: [`copy`](copy()),
+//! [`sendfile`](sendfile()).
 
+mod copy;
 #[cfg(feature = "futures-io")]
 mod futures_traits;
 #[cfg(feature = "hyper")]
 mod hyper_traits;
 mod operation;
+mod pace;
 mod read_write;
+mod sendfile;
 mod split;
 mod standard;
 #[cfg(feature = "tokio-io")]
@@ -18,6 +22,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+pub use copy::copy;
+pub use sendfile::sendfile;
 pub use split::{ReadHalf, ReuniteError, WriteHalf};
 pub use standard::{StandardInput, StandardOutput, stderr, stdin, stdout};
 
@@ -138,6 +144,11 @@ impl<T> Async<T> {
 
     fn source(&self) -> &Arc<Source> {
         &self.registration.0
+    }
+
+    /// The number of the descriptor; see [`Source::fd`].
+    fn fd(&self) -> RawFd {
+        self.source().fd()
     }
 
     /// Whether it is registered with a reactor that is driven.

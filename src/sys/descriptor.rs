@@ -1,9 +1,40 @@
-//! What can be asked of any descriptor: whether it is non-blocking, and whether a try would block.
+//! What can be asked of any descriptor: what it is, whether it is non-blocking, whether a try would
+//! block; and to read and write it, whatever object it belongs to.
 
 use std::io;
+use std::mem;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 
 use super::cvt;
+
+/// Tells whether a descriptor is an end of a pipe, named or not. A closed one is not.
+pub(crate) fn is_pipe(fd: RawFd) -> bool {
+    is_of_kind(fd, libc::S_IFIFO)
+}
+
+/// Asks fstat(2) for the kind of file.
+pub(super) fn is_of_kind(fd: RawFd, kind: libc::mode_t) -> bool {
+    // SAFETY: `stat` is made of integers, for which zeros are a value.
+    let mut status: libc::stat = unsafe { mem::zeroed() };
+    // SAFETY: `status` is a writable `stat` that outlives the call; a number that is no descriptor
+    // is EBADF.
+    let result = unsafe { libc::fstat(fd, &raw mut status) };
+    result == 0 && status.st_mode & libc::S_IFMT == kind
+}
+
+/// Reads what is there, up to the length of the buffer. Zero is the end.
+pub(crate) fn read(fd: RawFd, buffer: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: the buffer is writable, as long as said, and outlives the call.
+    let count = unsafe { libc::read(fd, buffer.as_mut_ptr().cast(), buffer.len()) };
+    usize::try_from(count).map_err(|_| io::Error::last_os_error())
+}
+
+/// Writes what there is room for.
+pub(crate) fn write(fd: RawFd, bytes: &[u8]) -> io::Result<usize> {
+    // SAFETY: the bytes are as many as said, and outlive the call, which only reads them.
+    let count = unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) };
+    usize::try_from(count).map_err(|_| io::Error::last_os_error())
+}
 
 /// Tells whether a read would not block, by `poll(2)`: there is data, an end, a hang-up or an error
 /// to be had.

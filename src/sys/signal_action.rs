@@ -154,6 +154,11 @@ pub(crate) fn is_ignored(signal: c_int) -> bool {
     })
 }
 
+/// Whether a signal is at its default action.
+pub(super) fn is_default(signal: c_int) -> bool {
+    Disposition::get(signal).is_ok_and(|current| !current.has_handler() && !current.is_ignored())
+}
+
 /// Tells every selector in need that children may have ended. Whoever reads SIGCHLD from a signalfd
 /// calls this: what one has read the others will not see.
 pub(crate) fn forward_child_notice() {

@@ -52,9 +52,24 @@ pub(crate) fn unblock(signal: c_int) {
     change(libc::SIG_UNBLOCK, signal);
 }
 
+/// Whether a signal that the calling thread blocks is pending, sent to the thread or to the process.
+pub(super) fn is_pending(signal: c_int) -> bool {
+    let mut pending = set_of([]);
+    // SAFETY: `pending` is a writable `sigset_t`.
+    unsafe { libc::sigpending(&raw mut pending) };
+    // SAFETY: `pending` is initialised.
+    unsafe { libc::sigismember(&raw const pending, signal) == 1 }
+}
+
 /// Takes whatever is pending of a signal that the calling thread blocks, sent to the thread or to
 /// the process, so that nothing acts when it is unblocked.
 pub(crate) fn take_pending(signal: c_int) {
+    while take_one(signal) {}
+}
+
+/// Takes one of what [`take_pending`] takes, what was sent to the thread first, and tells whether
+/// there was any.
+pub(super) fn take_one(signal: c_int) -> bool {
     let set = set_of([signal]);
     // SAFETY: `timespec` is made of integers, and of padding on some architectures, for which zeros
     // are a value: no time to wait.
@@ -64,8 +79,8 @@ pub(crate) fn take_pending(signal: c_int) {
         // SAFETY: both outlive the call, and the details of the signal are not asked for.
         let taken = unsafe { libc::sigtimedwait(set, ptr::null_mut(), no_time) };
         let interrupted = || io::Error::last_os_error().kind() == io::ErrorKind::Interrupted;
-        if taken != signal && !interrupted() {
-            return;
+        if taken == signal || !interrupted() {
+            return taken == signal;
         }
     }
 }

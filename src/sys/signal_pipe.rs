@@ -8,10 +8,10 @@
 
 use super::fork::PerProcess;
 use super::signal_record::SignalRecord;
-use super::{MOST_SIGNALS, cvt};
+use super::{MOST_SIGNALS, ask_for_capacity, pipe};
 use libc::c_int;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What the kernel lets any process have (pipe(7)): room for 16,384 signals. Where the system
@@ -42,16 +42,8 @@ impl SignalPipe {
     }
 
     fn new() -> io::Result<Self> {
-        let mut ends = [0; 2];
-        // SAFETY: `ends` has room for two descriptors.
-        cvt(unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC | libc::O_NONBLOCK) })?;
-        // SAFETY: the kernel has just made this descriptor, and nobody else knows its number.
-        let reader = unsafe { OwnedFd::from_raw_fd(ends[0]) };
-        // SAFETY: as above.
-        let writer = unsafe { OwnedFd::from_raw_fd(ends[1]) };
-        // SAFETY: F_SETPIPE_SZ takes an integer and touches no memory. A refusal leaves the pipe as
-        // it is, which will do.
-        unsafe { libc::fcntl(writer.as_raw_fd(), libc::F_SETPIPE_SZ, CAPACITY) };
+        let (reader, writer) = pipe()?;
+        ask_for_capacity(&writer, CAPACITY);
         Ok(Self { reader, writer, missed: [const { AtomicBool::new(false) }; MOST_SIGNALS] })
     }
 

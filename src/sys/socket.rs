@@ -1,6 +1,7 @@
 //! Questions to sockets, and the one way to send that std lacks.
 
 use super::cvt;
+use super::descriptor::is_of_kind;
 use libc::c_int;
 use std::io::{self, IoSlice};
 use std::mem;
@@ -8,12 +9,7 @@ use std::os::fd::{AsRawFd, RawFd};
 
 /// Tells whether a descriptor is a socket. A closed one is not.
 pub(crate) fn is_socket(fd: impl AsRawFd) -> bool {
-    // SAFETY: `stat` is made of integers, for which zeros are a value.
-    let mut status: libc::stat = unsafe { mem::zeroed() };
-    // SAFETY: `status` is a writable `stat` that outlives the call; a number that is no descriptor
-    // is EBADF.
-    let result = unsafe { libc::fstat(fd.as_raw_fd(), &raw mut status) };
-    result == 0 && status.st_mode & libc::S_IFMT == libc::S_IFSOCK
+    is_of_kind(fd.as_raw_fd(), libc::S_IFSOCK)
 }
 
 /// Takes the pending error of a socket, which the kernel tells once (`SO_ERROR`, socket(7)).

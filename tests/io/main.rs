@@ -4,6 +4,7 @@
 mod kit;
 
 mod async_io;
+mod copy;
 #[cfg(feature = "futures-io")]
 mod door_futures;
 #[cfg(feature = "hyper")]
@@ -14,6 +15,7 @@ mod nested_selector;
 mod options;
 mod other_descriptors;
 mod readiness;
+mod sendfile;
 mod split;
 mod tcp;
 mod udp;

@@ -4,6 +4,7 @@
 mod kit;
 
 mod connect;
+mod copy;
 mod echo_calls;
 mod eventfds;
 mod examples;
@@ -25,6 +26,7 @@ static ALLOCATOR: kit::CountingAllocator = kit::CountingAllocator;
 fn main() {
     kit::run_files(&[
         ("connect", connect::cases),
+        ("copy", copy::cases),
         ("echo_calls", echo_calls::cases),
         ("eventfds", eventfds::cases),
         ("examples", examples::cases),
