@@ -1,4 +1,4 @@
-//! The examples that serve echoes as servers under test, and clients for it that know nothing of selio.
+//! The examples that serve as servers under test, and clients for it that know nothing of selio.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 #![allow(unreachable_pub, reason = "the file is a module of several tests")]
 
@@ -41,7 +41,16 @@ impl Server {
         Self::start_as(shell)
     }
 
-    /// Another example that serves echoes, at a free port and with these further arguments.
+    /// As [`of`](Self::of), but a shell runs this first, such as `ulimit -n 20`, and complaints come
+    /// with what is told.
+    pub fn in_shell(first: &str, example: &str, args: &[&str]) -> Self {
+        let script = format!("{first} && exec \"$0\" 127.0.0.1:0 \"$@\" 2>&1");
+        let mut shell = Command::new("sh");
+        shell.arg("-c").arg(script).arg(kit::example(example)).args(args);
+        Self::start_as(shell)
+    }
+
+    /// Another example that serves, at a free port and with these further arguments.
     pub fn of(example: &str, args: &[&str]) -> Self {
         let mut command = Command::new(kit::example(example));
         command.arg("127.0.0.1:0").args(args);

@@ -13,6 +13,7 @@ mod executor_process;
 mod fork;
 mod io_calls;
 mod io_quiet;
+mod port_forward;
 mod stdio;
 mod tcp_echo;
 mod timer_stops;
@@ -35,6 +36,7 @@ fn main() {
         ("fork", fork::cases),
         ("io_calls", io_calls::cases),
         ("io_quiet", io_quiet::cases),
+        ("port_forward", port_forward::cases),
         ("stdio", stdio::cases),
         ("tcp_echo", tcp_echo::cases),
         ("timer_stops", timer_stops::cases),
