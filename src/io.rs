@@ -1,7 +1,8 @@
-//! Descriptors that one can await, [`Async`]; and what moves bytes: [`copy`](copy()),
-//! [`sendfile`](sendfile()).
+//! Descriptors that one can await, [`Async`]; what moves bytes: [`copy`](copy()),
+//! [`sendfile`](sendfile()); and streams in memory: [`duplex`](duplex()).
 
 mod copy;
+mod duplex;
 #[cfg(feature = "futures-io")]
 mod futures_traits;
 #[cfg(feature = "hyper")]
@@ -23,6 +24,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 pub use copy::copy;
+pub use duplex::{Duplex, duplex};
 pub use sendfile::sendfile;
 pub use split::{ReadHalf, ReuniteError, WriteHalf};
 pub use standard::{StandardInput, StandardOutput, stderr, stdin, stdout};

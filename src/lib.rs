@@ -57,10 +57,10 @@
 //! None is on by default. The first two add one crate each, the third hyper and what that needs
 //! without features of its own.
 //!
-//! - `futures-io`: `AsyncRead` and `AsyncWrite` of futures-io, for every [`Async`] and for
-//!   references to one.
-//! - `tokio-io`: `AsyncRead` and `AsyncWrite` of tokio, for every [`Async`]. No runtime of tokio
-//!   comes with it.
+//! - `futures-io`: `AsyncRead` and `AsyncWrite` of futures-io, for every [`Async`], for
+//!   [`io::Duplex`], and for references to one.
+//! - `tokio-io`: `AsyncRead` and `AsyncWrite` of tokio, for every [`Async`] and for
+//!   [`io::Duplex`]. No runtime of tokio comes with it.
 //! - `hyper`: `Read` and `Write` of hyper, for every [`Async`], and its `Executor` and `Timer`, so
 //!   that hyper's servers and clients run on selio.
 

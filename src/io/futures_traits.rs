@@ -1,4 +1,4 @@
-//! The traits of futures-io, for every [`Async`] and for references to one.
+//! The traits of futures-io, for every [`Async`], for a [`Duplex`], and for references to one.
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::pin::Pin;
@@ -6,8 +6,8 @@ use std::task::{Context, Poll, ready};
 
 use futures_io::{AsyncRead, AsyncWrite};
 
-use super::Async;
 use super::read_write::write_slices;
+use super::{Async, Duplex};
 use crate::reactor::Direction;
 use crate::sys::socket;
 
@@ -131,5 +131,69 @@ where
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.as_mut().poll_flush(cx))?;
         Poll::Ready(socket::shutdown_write(self.source().fd()))
+    }
+}
+
+/// With the feature `futures-io`. The task of the last call is woken.
+impl AsyncRead for Duplex {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        Duplex::poll_read(&self, cx, buffer)
+    }
+}
+
+/// With the feature `futures-io`. The task of the last call is woken.
+impl AsyncRead for &Duplex {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        Duplex::poll_read(&self, cx, buffer)
+    }
+}
+
+/// With the feature `futures-io`. The task of the last call is woken. Closing is
+/// [`shutdown`](Duplex::shutdown).
+impl AsyncWrite for Duplex {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Duplex::poll_write(&self, cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.shutdown();
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// With the feature `futures-io`. The task of the last call is woken. Closing is
+/// [`shutdown`](Duplex::shutdown).
+impl AsyncWrite for &Duplex {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Duplex::poll_write(&self, cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.shutdown();
+        Poll::Ready(Ok(()))
     }
 }

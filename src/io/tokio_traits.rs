@@ -1,4 +1,4 @@
-//! The traits of tokio's `io`, for every [`Async`]. Nothing else of tokio is used, or needed.
+//! The traits of tokio's `io`, for every [`Async`] and for a [`Duplex`]. Nothing else of tokio is used, or needed.
 
 use std::io::{self, IoSlice, Read, Write};
 use std::pin::Pin;
@@ -6,8 +6,8 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::Async;
 use super::read_write::write_slices;
+use super::{Async, Duplex};
 use crate::reactor::Direction;
 use crate::sys::socket;
 
@@ -79,5 +79,39 @@ where
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.as_mut().poll_flush(cx))?;
         Poll::Ready(socket::shutdown_write(self.source().fd()))
+    }
+}
+
+/// With the feature `tokio-io`. The task of the last call is woken.
+impl AsyncRead for Duplex {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let got = ready!(Duplex::poll_read(&self, cx, buffer.initialize_unfilled()))?;
+        buffer.advance(got);
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// With the feature `tokio-io`. The task of the last call is woken. Shutting down is
+/// [`shutdown`](Duplex::shutdown).
+impl AsyncWrite for Duplex {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Duplex::poll_write(&self, cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.shutdown();
+        Poll::Ready(Ok(()))
     }
 }

@@ -143,3 +143,14 @@ fn several_buffers_are_one_call() {
         assert_eq!(none.unwrap(), 0);
     });
 }
+
+#[test]
+fn a_duplex_goes_through_it_as_well() {
+    let _guard = kit::watchdog(30);
+    let (mut near, mut far) = selio::io::duplex(1000);
+    block_on(join(send(&mut near), hear(&mut far)));
+    let error = block_on(write_all(&mut near, b"more")).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::BrokenPipe);
+    // By references, and the other way.
+    block_on(join(send(&mut &far), hear(&mut &near)));
+}

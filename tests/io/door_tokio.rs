@@ -109,3 +109,14 @@ fn shutting_down_is_done_once_and_asked_as_often_as_one_likes() {
         shut_down(&mut near).await.unwrap();
     });
 }
+
+#[test]
+fn a_duplex_goes_through_it_as_well() {
+    let _guard = kit::watchdog(30);
+    for capacity in [1000, 65_536] {
+        let (mut near, mut far) = selio::io::duplex(capacity);
+        block_on(join(send(&mut near), hear(&mut far)));
+        let error = block_on(write_all(&mut near, b"more")).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::BrokenPipe);
+    }
+}

@@ -11,6 +11,7 @@ mod door_futures;
 mod door_hyper;
 #[cfg(feature = "tokio-io")]
 mod door_tokio;
+mod duplex;
 mod nested_selector;
 mod options;
 mod other_descriptors;
