@@ -38,10 +38,11 @@ struct Node {
 }
 
 impl Node {
-    /// One number to compare.
+    /// Whether it goes off before the other one. Deadlines are seldom equal.
     #[inline]
-    fn key(&self) -> u128 {
-        u128::from(self.deadline) << 64 | u128::from(self.order)
+    fn is_before(&self, other: &Self) -> bool {
+        self.deadline < other.deadline
+            || (self.deadline == other.deadline && self.order < other.order)
     }
 }
 
@@ -155,7 +156,7 @@ impl Timers {
         let start = position;
         while position > 0 {
             let parent = (position - 1) / ARITY;
-            if node.key() >= self.nodes[parent].key() {
+            if !node.is_before(&self.nodes[parent]) {
                 break;
             }
             self.place(position, self.nodes[parent]);
@@ -169,7 +170,7 @@ impl Timers {
     fn sift_down(&mut self, mut position: usize) {
         let node = self.nodes[position];
         while let Some(child) = self.first_child(position) {
-            if node.key() <= self.nodes[child].key() {
+            if !self.nodes[child].is_before(&node) {
                 break;
             }
             self.place(position, self.nodes[child]);
@@ -182,8 +183,15 @@ impl Timers {
     #[inline]
     fn first_child(&self, position: usize) -> Option<usize> {
         let from = position * ARITY + 1;
-        let to = self.sorted.min(from + ARITY);
-        (from..to).min_by_key(|&it| self.nodes[it].key())
+        let children = self.nodes[..self.sorted].get(from..)?;
+        let (mut first, others) = children.split_first()?;
+        let mut at = from;
+        for (it, child) in others.iter().take(ARITY - 1).enumerate() {
+            if child.is_before(first) {
+                (first, at) = (child, from + 1 + it);
+            }
+        }
+        Some(at)
     }
 
     #[inline]
