@@ -10,7 +10,9 @@ use hyper::client::conn::http1::SendRequest;
 use hyper::header::HOST;
 use hyper::service::service_fn;
 use hyper::{Request, Response, client, server};
+use selio::event::Event;
 use selio::net::{TcpListener, TcpStream, UnixStream};
+use selio::race;
 use selio::time::sleep;
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
@@ -84,7 +86,7 @@ fn ten_megabytes_go_both_ways() {
 #[test]
 fn the_head_of_a_request_has_its_time() {
     run(async {
-        const TIME: Duration = Duration::from_millis(50);
+        const TIME: Duration = Duration::from_millis(150);
         let mut http = server::conn::http1::Builder::new();
         http.timer(selio::hyper::Timer).header_read_timeout(TIME);
         for said in ["", "GET / HTTP/1.1\r\nHost: "] {
@@ -101,7 +103,7 @@ fn the_head_of_a_request_has_its_time() {
         let (near, far) = tcp_pair().await;
         let service = service_fn(|request| echo(Rc::default(), request));
         selio::spawn(http.serve_connection(far, service));
-        for _ in 0..3 {
+        for _ in 0..2 {
             near.write_all(b"POST / HTTP/1.1\r\nHost: t\r\nContent-Length: 2\r\n\r\n")
                 .await
                 .unwrap();
@@ -119,12 +121,15 @@ fn a_graceful_end_waits_for_the_answer() {
     run(async {
         let (near, far) = tcp_pair().await;
         let order = Rc::new(RefCell::new(Vec::new()));
+        let (asked, go_on) = (Event::new().unwrap(), Rc::new(Event::new().unwrap()));
+        let (asks, lets_go_on) = (asked.trigger(), go_on.trigger());
         let noted = Rc::clone(&order);
         let service = service_fn(move |_| {
-            let noted = Rc::clone(&noted);
+            let (noted, asks, go_on) = (Rc::clone(&noted), asks.clone(), Rc::clone(&go_on));
             async move {
                 noted.borrow_mut().push("asked");
-                sleep(Duration::from_millis(50)).await;
+                asks.trigger().unwrap();
+                go_on.wait().await.unwrap();
                 noted.borrow_mut().push("answered");
                 Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(b"late"))))
             }
@@ -133,11 +138,14 @@ fn a_graceful_end_waits_for_the_answer() {
         let server = selio::spawn(async move {
             let connection = server::conn::http1::Builder::new().serve_connection(far, service);
             let mut connection = std::pin::pin!(connection);
-            let early = selio::time::timeout(Duration::from_millis(20), connection.as_mut());
-            assert!(early.await.is_err());
+            let early = race(async { Some(connection.as_mut().await) }, async {
+                asked.wait().await.map(|_| None).unwrap()
+            });
+            assert!(early.await.is_none());
             noted.borrow_mut().push("told to end");
             connection.as_mut().graceful_shutdown();
             connection.as_mut().graceful_shutdown();
+            lets_go_on.trigger().unwrap();
             connection.await.unwrap();
             noted.borrow_mut().push("ended");
         });

@@ -223,12 +223,13 @@ fn a_server_that_is_asked_to_end_answers_what_is_under_way() {
             idle.read_exact(&mut head).await.unwrap();
             assert_eq!(&head, b"HTTP/1.1 200");
             let busy = server.connect().await;
-            busy.write_all(
-                b"POST /upload HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\nhello",
-            )
-            .await
-            .unwrap();
-            sleep(Duration::from_millis(50)).await;
+            let post = "POST /upload HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\
+                        Expect: 100-continue\r\n\r\nhello";
+            busy.write_all(post.as_bytes()).await.unwrap();
+            // So it is under way, before the signal comes.
+            let mut goes_on = [0; 25];
+            busy.read_exact(&mut goes_on).await.unwrap();
+            assert_eq!(&goes_on, b"HTTP/1.1 100 Continue\r\n\r\n");
 
             server.child.signal(signal).unwrap();
             let told = server.told.next().await.unwrap();
