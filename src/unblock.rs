@@ -42,7 +42,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// children that the work starts. A signal that is to be read by a descriptor has to be blocked
 /// before the first call, see [`register_signal`](crate::selector::Selector::register_signal).
 ///
-/// A forked child has threads of its own, and does nothing of what its parent has queued.
+/// A forked child has threads of its own, and does nothing of what its parent has queued. If a
+/// thread of the parent was just beginning or ending at the fork, though, the child cannot start
+/// one: std keeps a lock of its own then, for which the new thread waits for ever.
 ///
 /// It may be called and awaited anywhere, outside of [`block_on`](crate::block_on) too. If not a
 /// single thread can be made (`EAGAIN`, see `pthread_create(3)`), the calling thread does what

@@ -56,6 +56,9 @@ fn idle_threads_leave() {
     assert_eq!(block_on(unblock(|| "and come again")), "and come again");
 }
 
+/// How many threads the pool may have, as its page says.
+const MOST_THREADS: usize = 128;
+
 /// A door that keeps everybody who comes, and counts them.
 #[derive(Default)]
 struct Door {
@@ -85,8 +88,10 @@ fn threads_are_bounded() {
             unblock(move || door.pass())
         })
         .collect();
-    kit::eventually("as many as may be are busy", || door.came.load(Ordering::SeqCst) == 128);
-    assert_eq!(kit::threads(), 129);
+    kit::eventually("as many as may be are busy", || {
+        door.came.load(Ordering::SeqCst) == MOST_THREADS
+    });
+    assert_eq!(kit::threads(), MOST_THREADS + 1);
     door.open();
     block_on(async {
         for one in all {
@@ -167,15 +172,30 @@ fn a_forked_child() {
 }
 
 /// Forked while another thread holds the pool's lock, as often as that may be.
+///
+/// No thread begins or ends meanwhile: both take a lock of std's, and a child that was forked while
+/// it was held can start no thread.
 fn a_fork_in_the_midst() {
     static STOP: AtomicBool = AtomicBool::new(false);
-    let busy = thread::spawn(|| {
+    let door = Arc::new(Door::default());
+    let keep = |_| {
+        let door = Arc::clone(&door);
+        unblock(move || door.pass())
+    };
+    let all: Vec<_> = (0..MOST_THREADS).map(keep).collect();
+    let (begun, begins) = mpsc::channel();
+    let busy = thread::spawn(move || {
+        begun.send(()).unwrap();
         while !STOP.load(Ordering::Relaxed) {
-            // Many at once, so that the lock is nearly always held.
+            // Many at once, so that the lock is nearly always held, and no thread goes idle.
             let work: Vec<_> = (0..1_000).map(|_| unblock(|| ())).collect();
             work.into_iter().for_each(block_on);
         }
     });
+    begins.recv().unwrap();
+    kit::eventually("all threads run", || door.came.load(Ordering::SeqCst) == MOST_THREADS);
+    door.open();
+    all.into_iter().for_each(block_on);
     for _ in 0..500 {
         // SAFETY: what the child does below needs no lock but the allocator's, which the C library
         // gives back to a forked child.
