@@ -9,7 +9,7 @@ use std::future::Future;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 pub use driver::Driver;
@@ -17,7 +17,7 @@ pub use handle::Handle;
 pub(crate) use join::{Completion, completion};
 use join::{JoinCell, Joined, Whose};
 pub use join::{JoinError, JoinHandle};
-use scheduler::{Runnable, Scheduler, Task};
+use scheduler::{Scheduler, TaskId};
 
 use crate::panics::{FirstPanic, wake_all};
 use crate::reactor::{self, Driving, Turn};
@@ -65,8 +65,8 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
         Ok(driving) => driving,
         Err(refused) => panic!("selio cannot wait on this thread: {refused}"),
     };
-    let wakeup = Arc::clone(driving.reactor().wakeup());
-    let executor = Executor::new(driving, &wakeup);
+    let scheduler = Scheduler::obtain(driving.reactor().wakeup());
+    let executor = Executor { scheduler, driving };
     let _entered = executor.scheduler.enter();
     let output = executor.run(pin!(future));
     executor.drop_tasks().resume();
@@ -115,19 +115,24 @@ where
     F: Future + 'static,
     F::Output: 'static,
 {
-    let Some(scheduler) = Scheduler::current() else {
-        panic!(
-            "`selio::spawn` was called outside of `selio::block_on`: call it from a future that `block_on` runs"
-        );
-    };
     let cell = JoinCell::new();
-    if scheduler.is_closing() {
-        drop(future);
-        cell.refuse();
-        return JoinHandle::new(Whose::Nobody, cell);
+    let mut future = Some(future);
+    let taken = Scheduler::with_current(|scheduler| {
+        let open = scheduler?;
+        let future = if open.is_closing() { None } else { future.take() };
+        Some(future.map(|it| open.insert(Joined::new(it, Arc::clone(&cell)))))
+    });
+    match taken {
+        Some(Some(task)) => JoinHandle::new(Whose::Task(task), cell),
+        Some(None) => {
+            drop(future);
+            cell.refuse();
+            JoinHandle::new(Whose::Nobody, cell)
+        }
+        None => panic!(
+            "`selio::spawn` was called outside of `selio::block_on`: call it from a future that `block_on` runs"
+        ),
     }
-    let task = scheduler.insert(Box::pin(Joined::new(future, Arc::clone(&cell))));
-    JoinHandle::new(Whose::Task(task), cell)
 }
 
 /// Makes a [`Handle`] by which other threads spawn tasks on this thread's innermost [`block_on`].
@@ -176,12 +181,11 @@ impl Executor {
 
     /// Runs what is ready, and sleeps when nothing is, until the root future is done.
     fn run<F: Future>(&self, mut root: Pin<&mut F>) -> F::Output {
-        let waker = self.scheduler.root_waker();
         // Made by the first turn: a future that is ready at once needs none.
         let mut turn = None;
-        waker.wake_by_ref();
+        self.scheduler.wake_root();
         loop {
-            match self.round(root.as_mut(), &waker) {
+            match self.round(root.as_mut()) {
                 Round::Done(output) => return output,
                 Round::Idle => self.turn(None, &mut turn),
                 Round::Busy => self.look(&mut turn),
@@ -192,36 +196,36 @@ impl Executor {
     /// Polls what is ready, also what it makes ready, but not for ever: what other threads queue
     /// counts as well, for they may never stop.
     #[inline]
-    fn round<F: Future>(&self, mut root: Pin<&mut F>, waker: &Waker) -> Round<F::Output> {
+    fn round<F: Future>(&self, mut root: Pin<&mut F>) -> Round<F::Output> {
         for _ in 0..POLLS_BETWEEN_LOOKS {
             match self.scheduler.next() {
-                Some(Runnable::Root) => {
-                    self.scheduler.begin_root();
+                Some(id) if id.is_root() => {
+                    let Some(waker) = self.scheduler.begin_root(id) else { continue };
                     reactor::refill_budget();
                     if let Poll::Ready(output) = root.as_mut().poll(&mut Context::from_waker(waker))
                     {
                         return Round::Done(output);
                     }
                 }
-                Some(Runnable::Task(task)) => self.poll_task(task),
+                Some(id) => self.poll_task(id),
                 None => return Round::Idle,
             }
         }
         Round::Busy
     }
 
-    fn poll_task(&self, task: Arc<Task>) {
-        let Some((slot, mut future)) = self.scheduler.begin_poll(&task) else { return };
-        let waker = Waker::from(task);
+    #[inline]
+    fn poll_task(&self, id: TaskId) {
+        let Some(mut task) = self.scheduler.take(id) else { return };
         reactor::refill_budget();
-        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            Poll::Pending => self.scheduler.put_back(slot, future),
+        match self.scheduler.poll(id, &mut task) {
+            Poll::Pending => self.scheduler.put_back(id, task),
             Poll::Ready(joiner) => {
-                self.scheduler.remove(slot);
+                self.scheduler.remove(id);
                 // An output that nobody can await is dropped here. Its panic is a detached task's:
                 // the hook reports it, no more.
                 let mut panics = FirstPanic::default();
-                panics.note(|| drop(future));
+                panics.note(|| drop(task));
                 panics.forget();
                 if let Some(joiner) = joiner {
                     joiner.wake();

@@ -32,8 +32,8 @@ const DOORS: [(&str, &[&str]); 9] = [
     ("futures_io", &["src/io/futures_traits.rs"]),
     ("hyper", &["src/lib.rs", "src/hyper.rs", "src/io/hyper_traits.rs", "src/sys/hyper_buffer.rs"]),
     ("tokio", &["src/io/tokio_traits.rs"]),
-    ("waker_fn", &["src/executor/scheduler.rs"]),
-    ("pin_project_lite", &["src/executor/join.rs", "src/time.rs"]),
+    ("waker_fn", &["src/process/dropped.rs", "src/signal/port.rs"]),
+    ("pin_project_lite", &["src/executor/join.rs", "src/executor/scheduler.rs", "src/time.rs"]),
     // Elsewhere std's safe cells do.
     ("UnsafeCell", &["src/sys/lock.rs"]),
 ];

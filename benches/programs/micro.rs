@@ -1,12 +1,16 @@
-//! Single operations, done N times: `micro spawn|yield|timer|block_on N`.
+//! Single operations, done N times: `micro ROW N`.
 //!
 //! Two runs with different N, under an instruction counter, tell what one operation costs without
 //! what surrounds it.
 
-use std::future::Future;
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::rc::Rc;
+use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
-use selio::Timer;
+use selio::event::Event;
+use selio::{Timer, spawn, yield_now};
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -15,21 +19,79 @@ fn main() {
     match row.as_str() {
         "spawn" => selio::block_on(async {
             for i in 0..count {
-                assert_eq!(selio::spawn(async move { i }).await.unwrap(), i);
+                assert_eq!(spawn(async move { i }).await.unwrap(), i);
             }
         }),
-        "yield" => selio::block_on(async {
+        "spawn_many" => selio::block_on(async {
+            for task in (0..count).map(|i| spawn(async move { i })).collect::<Vec<_>>() {
+                task.await.unwrap();
+            }
+        }),
+        "yield" => selio::block_on(async { spawn(yields(count)).await.unwrap() }),
+        "yield_many" => selio::block_on(async {
+            for task in (0..1_000).map(|_| spawn(yields(count / 1_000))).collect::<Vec<_>>() {
+                task.await.unwrap();
+            }
+        }),
+        "ping_pong" => selio::block_on(ping_pong(count)),
+        "event" => selio::block_on(async {
+            let mut event = Event::new().unwrap();
+            let trigger = event.trigger();
             for _ in 0..count {
-                selio::yield_now().await;
+                trigger.trigger().unwrap();
+                event.next().await.unwrap().unwrap();
             }
         }),
         "timer" => selio::block_on(timers(count)),
+        "timeout" => selio::block_on(async {
+            for _ in 0..count {
+                _ = selio::time::timeout(Duration::from_secs(3600), yield_now()).await;
+            }
+        }),
         "block_on" => {
             for i in 0..count {
                 assert_eq!(selio::block_on(async { std::hint::black_box(i) }), i);
             }
         }
         row => panic!("there is no row `{row}`"),
+    }
+}
+
+async fn yields(count: usize) {
+    for _ in 0..count {
+        yield_now().await;
+    }
+}
+
+/// Two tasks that wake each other in turn.
+async fn ping_pong(count: usize) {
+    #[derive(Default)]
+    struct Table {
+        turn: Cell<usize>,
+        waiting: RefCell<Option<Waker>>,
+    }
+    let table = Rc::new(Table::default());
+    let players: Vec<_> = (0..2)
+        .map(|player| {
+            let table = Rc::clone(&table);
+            spawn(poll_fn(move |cx| {
+                let turn = table.turn.get();
+                if turn % 2 == player {
+                    table.turn.set(turn + 1);
+                    if let Some(waker) = table.waiting.take() {
+                        waker.wake();
+                    }
+                }
+                if turn >= count {
+                    return Poll::Ready(());
+                }
+                table.waiting.replace(Some(cx.waker().clone()));
+                Poll::Pending
+            }))
+        })
+        .collect();
+    for player in players {
+        player.await.unwrap();
     }
 }
 

@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Poll, Waker};
+use std::task::Poll;
 use std::time::Instant;
 
 use super::{Executor, Round};
@@ -68,7 +68,6 @@ use crate::sys::event_fd::EventFd;
 pub struct Driver<F: Future> {
     /// `None` once it is done.
     root: Option<Pin<Box<F>>>,
-    waker: Waker,
     /// Whether the last turn has left something to do.
     busy: bool,
     turn: Option<Turn>,
@@ -98,10 +97,9 @@ impl<F: Future> Driver<F> {
         watched.register_handle(&wakeup, Events::READ, ())?;
         watched.register_handle(&**driving.reactor(), Events::READ, ())?;
         let executor = Executor::new(driving, &wakeup);
-        let waker = executor.scheduler.root_waker();
         let root = Some(Box::pin(future));
-        waker.wake_by_ref();
-        Ok(Driver { root, waker, busy: true, turn: None, wakeup, watched, executor })
+        executor.scheduler.wake_root();
+        Ok(Driver { root, busy: true, turn: None, wakeup, watched, executor })
     }
 
     /// Does what can be done now, without waiting: looks what has become ready, and polls the
@@ -129,7 +127,7 @@ impl<F: Future> Driver<F> {
         // and makes a turn for nothing.
         _ = self.wakeup.read();
         self.executor.look(&mut self.turn);
-        let round = self.executor.round(root.as_mut(), &self.waker);
+        let round = self.executor.round(root.as_mut());
         drop(entered);
         self.busy = matches!(round, Round::Busy);
         match round {

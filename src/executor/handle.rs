@@ -14,7 +14,7 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker};
 
 use super::join::{JoinCell, JoinError, JoinHandle, Joined, Whose};
-use super::scheduler::{Scheduler, Task};
+use super::scheduler::{Scheduler, TaskRef};
 use crate::panics::{FirstPanic, Payload};
 use crate::sys::lock::{Guard, Lock};
 
@@ -99,7 +99,7 @@ pub(super) fn open(scheduler: &Scheduler) -> Handle {
     let doorman = Doorman(Arc::clone(&inbox));
     if !scheduler.is_closing() {
         // First to go, so that no order is taken in any more while the other tasks are dropped.
-        scheduler.insert_first_to_go(Box::pin(doorman));
+        scheduler.insert_first_to_go(doorman);
     }
     Handle { door: Arc::new(Door(inbox)) }
 }
@@ -192,7 +192,7 @@ struct Order<M, T> {
     /// Present until the order is carried out.
     make: Option<M>,
     cell: Arc<JoinCell<T>>,
-    task: Arc<OnceLock<Arc<Task>>>,
+    task: Arc<OnceLock<TaskRef>>,
 }
 
 impl<M, F> Order<M, F::Output>
@@ -209,7 +209,7 @@ where
         match panic::catch_unwind(AssertUnwindSafe(make)) {
             Ok(future) => {
                 let joined = Joined::new(future, Arc::clone(&self.cell));
-                _ = self.task.set(scheduler.insert(Box::pin(joined)));
+                _ = self.task.set(scheduler.insert(joined));
                 // Against `abort`: either it finds the task and wakes it, or the first poll, which
                 // is to come, finds what it has set.
                 fence(Ordering::SeqCst);

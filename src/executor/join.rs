@@ -9,11 +9,11 @@ use std::panic::{self, AssertUnwindSafe};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Waker};
 
 use pin_project_lite::pin_project;
 
-use super::scheduler::Task;
+use super::scheduler::TaskRef;
 use crate::panics::{FirstPanic, Payload};
 use crate::sys::lock::{Guard, Lock};
 
@@ -72,11 +72,11 @@ impl<T> JoinHandle<T> {
     pub fn abort(&self) {
         self.cell.aborted.store(true, Ordering::Release);
         match &self.task {
-            Whose::Task(task) => task.wake_by_ref(),
+            Whose::Task(task) => task.schedule(),
             Whose::Ordered(task) => {
                 fence(Ordering::SeqCst);
                 if let Some(task) = task.get() {
-                    task.wake_by_ref();
+                    task.schedule();
                 }
             }
             Whose::Nobody => {}
@@ -137,9 +137,9 @@ impl<T> fmt::Debug for JoinHandle<T> {
 
 /// The task that a handle is for.
 pub(super) enum Whose {
-    Task(Arc<Task>),
+    Task(TaskRef),
     /// Ordered by another thread, and there once it has been spawned.
-    Ordered(Arc<OnceLock<Arc<Task>>>),
+    Ordered(Arc<OnceLock<TaskRef>>),
     /// Never taken in, since its executor was ending.
     Nobody,
 }

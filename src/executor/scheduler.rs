@@ -2,14 +2,14 @@
 //!
 //! Each `block_on` has one [`Scheduler`], which never leaves its thread, and one [`Remote`], the
 //! part of it that other threads may touch. A waker holds a [`Task`], which is plain `Send` data:
-//! where the task stands in the table, whether it is queued, and the remote part. No future can be
-//! reached from a waker, so wakers may be cloned, woken and dropped on any thread, also after
-//! the executor is gone, and none of that drops a future.
+//! which task it is, whether it is queued, and the remote part. No future can be reached from a
+//! waker, so wakers may be cloned, woken and dropped on any thread, also after the executor is
+//! gone, and none of that drops a future.
 //!
 //! # The protocol of a wake
 //!
-//! 1. `queued` is swapped to true. If it was true, the task is in a queue already, and the poll to
-//!    come sees what was written before this wake: the swap here and the one before the poll are
+//! 1. `QUEUED` is set. If it was set, the task is in a queue already, and the poll to come sees
+//!    what was written before this wake: the setting here and the clearing before the poll are
 //!    read-modify-writes that acquire and release.
 //! 2. If the task belongs to the innermost executor of this thread, it goes to the local queue,
 //!    without a lock.
@@ -19,68 +19,143 @@
 //! The owner sets `asleep` in its last look at the remote queue, under its lock, if there is
 //! nothing in it: either the lock's order shows the owner what was pushed, or it shows the pusher
 //! that the owner is asleep. So there is at most one write for each wait.
+//!
+//! # Tasks that nobody wakes
+//!
+//! Many tasks are done in their first poll, or only ever wake themselves. Those are polled with one
+//! [`TaskWaker`] after another's turn: it becomes a task's own when a poll leaves a clone of it
+//! somewhere.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::Future;
 use std::mem::ManuallyDrop;
+use std::num::NonZeroU64;
 use std::pin::Pin;
 use std::ptr;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Weak};
-use std::task::{Wake, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 
+use pin_project_lite::pin_project;
 use slab::Slab;
-use waker_fn::waker_fn;
 
 use crate::sys::event_fd::EventFd;
 use crate::sys::lock::{Guard, Lock};
 
-/// A task's future as the table keeps it. When it is done, it gives back the waker of whoever
-/// awaits its `JoinHandle`.
-pub(super) type TaskFuture = Pin<Box<dyn Future<Output = Option<Waker>>>>;
+pin_project! {
+    /// A task as the table keeps it. When its future is done, it gives back the waker of whoever awaits the `JoinHandle`.
+    #[project = Projection]
+    pub(super) struct Body<F: ?Sized> {
+        // What it is polled with, if it has one of its own.
+        waker: Option<TaskWaker>,
+        #[pin]
+        future: F,
+    }
+}
 
-/// How many tasks that are done are kept to be used again.
-const SPARE_TASKS: usize = 256;
+pub(super) type TaskBody = Pin<Box<Body<dyn Future<Output = Option<Waker>>>>>;
 
-/// What a queue holds: a task, or the future that was given to `block_on`. They wait in the same
-/// line.
-#[derive(Debug)]
-pub(super) enum Runnable {
-    Root,
-    Task(Arc<Task>),
+/// Names a task: where it stands in the table, and which of those that stood there it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct TaskId(u64);
+
+/// The order of what is dropped before all others.
+const FIRST_TO_GO: NonZeroU64 = NonZeroU64::MIN;
+
+/// How many slots the task table grows by at least.
+const FEWEST_SLOTS: usize = 16;
+
+/// How many ids the queue of an executor may hold that is kept to be used again.
+const LONGEST_KEPT: usize = 1024;
+
+/// The bit of a task's state, besides its name, that says that it is in a queue.
+const QUEUED: u64 = 1 << 62;
+
+/// Where the future stands that was given to `block_on`: it waits in line like a task, but is not
+/// in the table.
+const ROOT: usize = u32::MAX as usize;
+
+impl TaskId {
+    /// The generation counts the spawns, without their upper half and more: an id that comes again
+    /// in the same slot after 2^31 spawns costs a spurious poll.
+    fn new(slot: usize, order: NonZeroU64) -> Self {
+        Self((order.get() << 34 >> 2 | slot as u64) & !QUEUED)
+    }
+
+    fn slot(self) -> usize {
+        self.0 as u32 as usize
+    }
+
+    pub(super) fn is_root(self) -> bool {
+        self.slot() == ROOT
+    }
 }
 
 /// The part of a task that its wakers share.
 #[derive(Debug)]
-pub(super) struct Task {
-    slot: usize,
-    queued: AtomicBool,
+struct Task {
+    /// Its id, and whether it is queued.
+    state: AtomicU64,
     remote: Arc<Remote>,
+}
+
+impl Task {
+    #[inline]
+    fn id(&self) -> TaskId {
+        TaskId(self.state.load(Ordering::Relaxed) & !QUEUED)
+    }
 }
 
 impl Wake for Task {
     fn wake(self: Arc<Self>) {
-        if self.queued.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        INNERMOST.with(|innermost| match &*innermost.borrow() {
-            Some(it) if Arc::ptr_eq(&it.remote, &self.remote) => it.push(Runnable::Task(self)),
-            _ => Arc::clone(&self.remote).push(Runnable::Task(self)),
-        });
+        self.wake_by_ref();
     }
 
+    #[inline]
     fn wake_by_ref(self: &Arc<Self>) {
-        if self.queued.swap(true, Ordering::AcqRel) {
-            return;
+        if self.state.fetch_or(QUEUED, Ordering::AcqRel) & QUEUED == 0 {
+            self.remote.schedule(self.id());
         }
-        INNERMOST.with(|innermost| match &*innermost.borrow() {
-            Some(it) if Arc::ptr_eq(&it.remote, &self.remote) => {
-                it.push(Runnable::Task(Arc::clone(self)))
-            }
-            _ => self.remote.push(Runnable::Task(Arc::clone(self))),
-        });
+    }
+}
+
+/// What a task is polled with.
+struct TaskWaker {
+    task: Arc<Task>,
+    waker: Waker,
+}
+
+impl TaskWaker {
+    fn new(remote: &Arc<Remote>, id: TaskId) -> Self {
+        let (state, remote) = (AtomicU64::new(id.0), Arc::clone(remote));
+        let task = Arc::new(Task { state, remote });
+        TaskWaker { waker: Waker::from(Arc::clone(&task)), task }
+    }
+
+    /// Makes it this task's, which is not queued. Nobody else may have a clone.
+    #[inline]
+    fn serve(&self, id: TaskId) {
+        self.task.state.store(id.0, Ordering::Relaxed);
+    }
+
+    /// Whether anybody else has a clone.
+    #[inline]
+    fn is_shared(&self) -> bool {
+        if Arc::strong_count(&self.task) > 2 {
+            return true;
+        }
+        // Whoever dropped the last clone is through with the task before it serves another.
+        fence(Ordering::Acquire);
+        false
+    }
+
+    /// Notes that the poll begins: later wakes queue the task anew. Acquires what was written
+    /// before any wake since the last poll, also by those that found the task queued.
+    #[inline]
+    fn begin_poll(&self) {
+        self.task.state.fetch_and(!QUEUED, Ordering::AcqRel);
     }
 }
 
@@ -88,12 +163,10 @@ impl Wake for Task {
 #[derive(Debug)]
 pub(super) struct Remote {
     /// What other threads have made ready; `None` once the executor has ended.
-    queue: Lock<Option<Vec<Runnable>>>,
+    queue: Lock<Option<Vec<TaskId>>>,
     /// True from the owner's last look at the queue until the owner is up again. Who turns it
     /// false writes the eventfd.
     asleep: AtomicBool,
-    /// Whether the root future is in a queue.
-    root_queued: AtomicBool,
     /// Weak, for wakers and handles may live long, and need not keep the descriptor of a thread
     /// open that has ended.
     wakeup: Weak<EventFd>,
@@ -104,29 +177,28 @@ impl Remote {
         Arc::new(Remote {
             queue: Lock::new(Some(Vec::new())),
             asleep: AtomicBool::new(false),
-            root_queued: AtomicBool::new(false),
             wakeup: Arc::downgrade(wakeup),
         })
     }
 
-    fn lock(&self) -> Guard<'_, Option<Vec<Runnable>>> {
+    fn lock(&self) -> Guard<'_, Option<Vec<TaskId>>> {
         self.queue.lock()
     }
 
-    fn push(&self, runnable: Runnable) {
-        let refused = match &mut *self.lock() {
-            Some(queue) => {
-                queue.push(runnable);
-                None
-            }
-            // Handed out of the lock, for it is dropped here.
-            None => Some(runnable),
-        };
+    /// Queues a task for its next poll, from whatever thread.
+    #[inline]
+    fn schedule(&self, id: TaskId) {
+        INNERMOST.with(|innermost| match &*innermost.borrow() {
+            Some(it) if ptr::eq(&*it.remote, self) => it.push(id),
+            _ => self.push(id),
+        });
+    }
+
+    fn push(&self, id: TaskId) {
+        let taken = self.lock().as_mut().map(|queue| queue.push(id)).is_some();
         // The lock orders this load after the owner's store if the owner looked before the push, so
         // a load may go first.
-        if refused.is_none()
-            && self.asleep.load(Ordering::SeqCst)
-            && self.asleep.swap(false, Ordering::SeqCst)
+        if taken && self.asleep.load(Ordering::SeqCst) && self.asleep.swap(false, Ordering::SeqCst)
         {
             if let Some(wakeup) = self.wakeup.upgrade() {
                 // An eventfd that is neither full nor closed takes every write, and we hold it.
@@ -134,40 +206,47 @@ impl Remote {
             }
         }
     }
+}
 
-    fn wake_root(self: &Arc<Self>) {
-        if self.root_queued.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        INNERMOST.with(|innermost| match &*innermost.borrow() {
-            Some(it) if Arc::ptr_eq(&it.remote, self) => it.push(Runnable::Root),
-            _ => self.push(Runnable::Root),
-        });
+/// Where a task is to be found by those who have no waker of it. It may be gone already.
+#[derive(Debug)]
+pub(super) struct TaskRef {
+    remote: Arc<Remote>,
+    id: TaskId,
+}
+
+impl TaskRef {
+    /// Has the task polled once more.
+    pub(super) fn schedule(&self) {
+        self.remote.schedule(self.id);
     }
 }
 
 /// One entry of the task table.
 struct Entry {
     /// Taken out while it is polled, so that the task may spawn, wake and abort whom it likes.
-    future: Option<TaskFuture>,
-    task: Arc<Task>,
-    /// Counts the spawns from one on: left-over tasks are dropped in the order of their creation,
-    /// and slots are used again. Zero goes before all.
-    order: u64,
+    body: Option<TaskBody>,
+    /// Counts the spawns: left-over tasks are dropped in the order of their creation, and slots are
+    /// used again. Not zero, so that the table needs no word to tell a vacant slot.
+    order: NonZeroU64,
 }
 
 /// The run queue and the task table of one `block_on`.
 pub(super) struct Scheduler {
     remote: Arc<Remote>,
-    local: RefCell<VecDeque<Runnable>>,
+    local: RefCell<VecDeque<TaskId>>,
     tasks: RefCell<Slab<Entry>>,
-    /// Tasks that are done, to be used again for new ones if no waker of theirs is left.
-    spare: RefCell<Vec<Arc<Task>>>,
-    spawned: Cell<u64>,
+    /// For the next task that has none of its own.
+    spare: Cell<Option<TaskWaker>>,
+    root: TaskWaker,
+    /// The order of the task that was spawned last.
+    spawned: Cell<NonZeroU64>,
     closing: Cell<bool>,
 }
 
 thread_local! {
+    /// One that has served its `block_on` and that nobody remembers, to serve the next.
+    static IDLE: Cell<Option<Rc<Scheduler>>> = const { Cell::new(None) };
     /// The innermost executor of this thread. Who sets it puts the former one back, so it needs no
     /// destructor; and without one it can still be asked while the thread's other thread-locals are
     /// being destroyed.
@@ -190,14 +269,23 @@ impl Drop for Entered {
 impl Scheduler {
     /// The eventfd is written when the owner sleeps and has to get up.
     pub(super) fn new(wakeup: &Arc<EventFd>) -> Rc<Self> {
+        let remote = Remote::new(wakeup);
         Rc::new(Scheduler {
-            remote: Remote::new(wakeup),
+            root: TaskWaker::new(&remote, TaskId::new(ROOT, FIRST_TO_GO)),
+            remote,
             local: RefCell::new(VecDeque::new()),
             tasks: RefCell::new(Slab::new()),
-            spare: RefCell::new(Vec::new()),
-            spawned: Cell::new(0),
+            spare: Cell::new(None),
+            spawned: Cell::new(FIRST_TO_GO),
             closing: Cell::new(false),
         })
+    }
+
+    /// As [`new`](Self::new), but takes the one that is kept if there is one for this eventfd.
+    pub(super) fn obtain(wakeup: &Arc<EventFd>) -> Rc<Self> {
+        let idle = IDLE.try_with(Cell::take).ok().flatten();
+        let idle = idle.filter(|it| ptr::eq(it.remote.wakeup.as_ptr(), Arc::as_ptr(wakeup)));
+        idle.unwrap_or_else(|| Self::new(wakeup))
     }
 
     /// Is the innermost executor of this thread until the guard is dropped.
@@ -205,11 +293,36 @@ impl Scheduler {
         Entered { outer: INNERMOST.with(|innermost| innermost.replace(Some(Rc::clone(self)))) }
     }
 
-    /// Refuses what other threads still push.
-    pub(super) fn end(&self) {
+    /// Ends, all tasks being gone: refuses what other threads still push, or, if nobody could push
+    /// anything, is kept for the next `block_on`.
+    pub(super) fn end(self: &Rc<Self>) {
+        if self.is_forgotten() {
+            self.local.borrow_mut().clear();
+            // Ids count on, so that no old one means anything in the next `block_on`.
+            self.root.serve(TaskId::new(ROOT, self.next_order()));
+            self.closing.set(false);
+            _ = IDLE.try_with(|idle| idle.set(Some(Rc::clone(self))));
+            return;
+        }
         let remote = self.remote.lock().take();
         drop(remote);
         drop(self.local.take());
+    }
+
+    /// Whether no waker and no handle of this executor is left but its own. A queue that has become
+    /// large is not kept either.
+    fn is_forgotten(&self) -> bool {
+        let spare = self.spare.take();
+        let own = 2 + usize::from(spare.is_some());
+        self.spare.set(spare);
+        Arc::strong_count(&self.remote) == own
+            && !self.root.is_shared()
+            && self.local.borrow().capacity() <= LONGEST_KEPT
+    }
+
+    /// Does something with the innermost executor of this thread. It must not run foreign code.
+    pub(super) fn with_current<R>(f: impl FnOnce(Option<&Scheduler>) -> R) -> R {
+        INNERMOST.with(|innermost| f(innermost.borrow().as_deref()))
     }
 
     /// The innermost executor of this thread.
@@ -218,19 +331,19 @@ impl Scheduler {
     }
 
     #[inline(always)]
-    fn push(&self, runnable: Runnable) {
-        self.local.borrow_mut().push_back(runnable);
+    fn push(&self, id: TaskId) {
+        self.local.borrow_mut().push_back(id);
     }
 
     /// What is to be polled next. If there is nothing, in the queue of other threads neither, it is
     /// announced that the owner is about to sleep.
     #[inline]
-    pub(super) fn next(&self) -> Option<Runnable> {
+    pub(super) fn next(&self) -> Option<TaskId> {
         self.pop().or_else(|| if self.may_sleep() { None } else { self.pop() })
     }
 
     #[inline]
-    fn pop(&self) -> Option<Runnable> {
+    fn pop(&self) -> Option<TaskId> {
         self.local.borrow_mut().pop_front()
     }
 
@@ -244,7 +357,7 @@ impl Scheduler {
     }
 
     #[cold]
-    fn append(&self, queue: &mut Vec<Runnable>) {
+    fn append(&self, queue: &mut Vec<TaskId>) {
         self.local.borrow_mut().extend(queue.drain(..));
     }
 
@@ -268,15 +381,20 @@ impl Scheduler {
         self.remote.asleep.store(false, Ordering::Relaxed);
     }
 
-    /// The waker of the future that was given to `block_on`.
-    pub(super) fn root_waker(&self) -> Waker {
-        let remote = Arc::clone(&self.remote);
-        waker_fn(move || remote.wake_root())
+    /// Queues the future that was given to `block_on`.
+    pub(super) fn wake_root(&self) {
+        self.root.waker.wake_by_ref();
     }
 
-    /// Prepares the poll of the root future: later wakes queue it anew.
-    pub(super) fn begin_root(&self) {
-        self.remote.root_queued.swap(false, Ordering::AcqRel);
+    /// The waker for a poll of the root future; `None` if the id is that of an earlier `block_on`'s.
+    /// Later wakes queue it anew.
+    #[inline]
+    pub(super) fn begin_root(&self, id: TaskId) -> Option<&Waker> {
+        if self.root.task.id() != id {
+            return None;
+        }
+        self.root.begin_poll();
+        Some(&self.root.waker)
     }
 
     /// True once left-over tasks are being dropped: no task is taken in any more.
@@ -285,75 +403,97 @@ impl Scheduler {
     }
 
     /// Takes a task in and queues it for its first poll.
-    pub(super) fn insert(&self, future: TaskFuture) -> Arc<Task> {
-        let order = self.spawned.get() + 1;
-        self.spawned.set(order);
-        self.insert_as(order, future)
+    pub(super) fn insert(&self, future: impl Future<Output = Option<Waker>> + 'static) -> TaskRef {
+        self.insert_as(self.next_order(), Box::pin(Body { waker: None, future }))
     }
 
     /// Takes a task in that is dropped before all others when the executor ends.
-    pub(super) fn insert_first_to_go(&self, future: TaskFuture) -> Arc<Task> {
-        self.insert_as(0, future)
+    pub(super) fn insert_first_to_go(
+        &self,
+        future: impl Future<Output = Option<Waker>> + 'static,
+    ) -> TaskRef {
+        self.insert_as(FIRST_TO_GO, Box::pin(Body { waker: None, future }))
     }
 
-    fn insert_as(&self, order: u64, future: TaskFuture) -> Arc<Task> {
+    fn next_order(&self) -> NonZeroU64 {
+        let order = self.spawned.get().saturating_add(1);
+        self.spawned.set(order);
+        order
+    }
+
+    fn insert_as(&self, order: NonZeroU64, body: TaskBody) -> TaskRef {
         let mut tasks = self.tasks.borrow_mut();
-        let vacant = tasks.vacant_entry();
-        let task = self.new_task(vacant.key());
-        vacant.insert(Entry { future: Some(future), task: Arc::clone(&task), order });
-        self.push(Runnable::Task(Arc::clone(&task)));
-        task
-    }
-
-    fn new_task(&self, slot: usize) -> Arc<Task> {
-        if let Some(mut task) = self.spare.borrow_mut().pop() {
-            // With a waker of the former task about, it would be another task that this waker
-            // wakes.
-            if let Some(spare) = Arc::get_mut(&mut task) {
-                spare.slot = slot;
-                *spare.queued.get_mut() = true;
-                return task;
-            }
+        if tasks.len() == tasks.capacity() {
+            // By a quarter: tasks are many, and what doubles is half empty.
+            let more = (tasks.len() / 4).max(FEWEST_SLOTS);
+            tasks.reserve_exact(more);
         }
-        Arc::new(Task { slot, queued: AtomicBool::new(true), remote: Arc::clone(&self.remote) })
+        let slot = tasks.insert(Entry { body: Some(body), order });
+        let id = TaskId::new(slot, order);
+        self.push(id);
+        TaskRef { remote: Arc::clone(&self.remote), id }
     }
 
-    /// Takes a task's future out of the table for a poll; `None` if the task is done. Later wakes
-    /// queue it anew.
+    /// Takes a task out of the table for a poll; `None` if it is done.
     #[inline]
-    pub(super) fn begin_poll(&self, task: &Task) -> Option<(usize, TaskFuture)> {
-        // Acquires what was written before any wake since the last poll, also by those that found
-        // the task queued.
-        task.queued.swap(false, Ordering::AcqRel);
+    pub(super) fn take(&self, id: TaskId) -> Option<TaskBody> {
         let mut tasks = self.tasks.borrow_mut();
+        let slot = id.slot();
         // A task that is done has given up its slot, perhaps to another.
-        let entry = tasks.get_mut(task.slot).filter(|entry| ptr::eq(&*entry.task, task))?;
-        Some((task.slot, entry.future.take()?))
+        let entry = tasks.get_mut(slot).filter(|entry| TaskId::new(slot, entry.order) == id)?;
+        entry.body.take()
     }
 
-    /// Puts the future of a task back that is not done yet.
+    /// Polls a task that was taken out. Later wakes queue it anew.
     #[inline]
-    pub(super) fn put_back(&self, slot: usize, future: TaskFuture) {
-        let mut tasks = self.tasks.borrow_mut();
-        tasks[slot].future = Some(future);
+    pub(super) fn poll(&self, id: TaskId, task: &mut TaskBody) -> Poll<Option<Waker>> {
+        let Projection { waker, future } = task.as_mut().project();
+        let own = match waker {
+            Some(own) => {
+                own.begin_poll();
+                own
+            }
+            None => waker.insert(self.take_spare(id)),
+        };
+        let polled = future.poll(&mut Context::from_waker(&own.waker));
+        if !own.is_shared() {
+            self.spare.set(waker.take());
+        }
+        polled
     }
 
-    /// Gives up the slot of a task that is done, and whose future is in the hands of the caller.
-    pub(super) fn remove(&self, slot: usize) {
-        let Entry { task, .. } = self.tasks.borrow_mut().remove(slot);
-        let mut spare = self.spare.borrow_mut();
-        if spare.len() < SPARE_TASKS {
-            spare.push(task);
+    fn take_spare(&self, id: TaskId) -> TaskWaker {
+        match self.spare.take() {
+            Some(spare) => {
+                spare.serve(id);
+                spare
+            }
+            None => TaskWaker::new(&self.remote, id),
         }
+    }
+
+    /// Puts a task back that is not done yet.
+    #[inline]
+    pub(super) fn put_back(&self, id: TaskId, task: TaskBody) {
+        self.tasks.borrow_mut()[id.slot()].body = Some(task);
+    }
+
+    /// Gives up the slot of a task that is done, and that is in the hands of the caller.
+    #[inline]
+    pub(super) fn remove(&self, id: TaskId) {
+        self.tasks.borrow_mut().remove(id.slot());
     }
 
     /// Refuses new tasks from now on and takes out those that are left, in the order of their
     /// creation.
-    pub(super) fn close(&self) -> Vec<TaskFuture> {
+    pub(super) fn close(&self) -> Vec<TaskBody> {
         self.closing.set(true);
+        if self.tasks.borrow().is_empty() {
+            return Vec::new();
+        }
         let mut left: Vec<Entry> = self.tasks.take().into_iter().map(|(_, entry)| entry).collect();
         left.sort_unstable_by_key(|entry| entry.order);
-        left.into_iter().filter_map(|entry| entry.future).collect()
+        left.into_iter().filter_map(|entry| entry.body).collect()
     }
 }
 

@@ -9,6 +9,8 @@ use std::mem;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Wake, Waker};
 
+use waker_fn::waker_fn;
+
 use super::running::Running;
 use crate::reactor;
 use crate::signal::Port;
@@ -126,29 +128,24 @@ impl Wake for Reaper {
     }
 }
 
-/// Attends, on a thread where a `block_on` has begun, to what was dropped where none runs.
-struct Attendant;
-
+/// Has what was dropped where no `block_on` runs attended to on a thread where one has begun.
 fn attendant() -> &'static Waker {
     static ATTENDANT: PerProcess<Waker> = PerProcess::new();
-    let attendant = || Ok::<_, Infallible>(Waker::from(Arc::new(Attendant)));
-    let Ok(attendant) = ATTENDANT.get_or_make(attendant);
+    let Ok(attendant) = ATTENDANT.get_or_make(|| Ok::<_, Infallible>(waker_fn(attend_to_all)));
     attendant
 }
 
-impl Wake for Attendant {
-    fn wake(self: Arc<Self>) {
-        let dropped = dropped();
-        let unattended = dropped.children.iter().filter(|left| !left.is_attended());
-        let unattended: Vec<_> = unattended.map(|left| Arc::clone(&left.running)).collect();
-        let none_left = dropped.children.is_empty();
-        drop(dropped);
-        for running in unattended {
-            attend(&running, &Reaper::of(&running));
-        }
-        if !none_left {
-            // For those who are attended elsewhere, where a `block_on` may end.
-            reactor::wake_when_driven(attendant());
-        }
+fn attend_to_all() {
+    let dropped = dropped();
+    let unattended = dropped.children.iter().filter(|left| !left.is_attended());
+    let unattended: Vec<_> = unattended.map(|left| Arc::clone(&left.running)).collect();
+    let none_left = dropped.children.is_empty();
+    drop(dropped);
+    for running in unattended {
+        attend(&running, &Reaper::of(&running));
+    }
+    if !none_left {
+        // For those who are attended elsewhere, where a `block_on` may end.
+        reactor::wake_when_driven(attendant());
     }
 }

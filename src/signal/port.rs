@@ -4,7 +4,9 @@ use std::cell::RefCell;
 use std::convert::Infallible;
 use std::io;
 use std::sync::{Arc, Weak};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Waker};
+
+use waker_fn::waker_fn;
 
 use super::hub::Hub;
 use crate::io::Async;
@@ -62,7 +64,7 @@ impl Port {
             hub,
             pipe: Async::new_nonblocking(pipe),
             blocked: Async::new_nonblocking(blocked),
-            waker: Waker::from(Arc::new(Pump(Weak::clone(port)))),
+            waker: pump_waker(Weak::clone(port)),
         }))
     }
 
@@ -91,16 +93,14 @@ fn until_empty(read: io::Result<()>) -> io::Result<Infallible> {
     read.and_then(|()| Err(io::ErrorKind::WouldBlock.into()))
 }
 
-/// Wakes a port, if it is still there.
-struct Pump(Weak<Port>);
-
-impl Wake for Pump {
-    fn wake(self: Arc<Self>) {
-        let Some(port) = self.0.upgrade() else { return };
+/// Has a port read when it is woken, if the port is still there.
+fn pump_waker(port: Weak<Port>) -> Waker {
+    waker_fn(move || {
+        let Some(port) = port.upgrade() else { return };
         if port.pump().is_err() {
             // Those who wait look for themselves then, and are told the error.
             let wakers = Hub::lock(port.hub).all_wakers();
             wake_all(wakers);
         }
-    }
+    })
 }
