@@ -5,8 +5,9 @@ use crate::kit;
 use crate::kit::echo;
 use echo::{Server, ask, hear};
 use kit::case;
-use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
 
@@ -20,6 +21,7 @@ pub(crate) fn cases() -> Vec<kit::Case> {
         case("a_server_that_is_asked_to_end_lets_its_clients_finish", lets_finish),
         case("a_server_that_is_asked_to_end_cuts_off_who_takes_too_long", cuts_off),
         case("a_server_that_is_asked_twice_dies", dies_at_the_second),
+        case("echo_all_serves_each_kind_and_takes_its_path_away", echo_all),
     ]
 }
 
@@ -183,4 +185,45 @@ fn netcat() {
     output.read_to_string(&mut rest).unwrap();
     assert_eq!(rest, "goodbye\n");
     assert!(client.wait().unwrap().success());
+}
+
+fn echo_all() {
+    let path = std::env::temp_dir().join(format!("selio-echo-all-{}", std::process::id()));
+    let mut server = Command::new(kit::example("echo_all"));
+    server.args(["tcp:127.0.0.1:0", "udp:127.0.0.1:0", &format!("unix:{}", path.display())]);
+    let mut server = server.stdout(Stdio::piped()).spawn().unwrap();
+    let lines = BufReader::new(server.stdout.take().unwrap()).lines().take(3);
+    let at: Vec<String> = lines
+        .zip(["listening on tcp:", "listening on udp:", "listening on unix:"])
+        .map(|(line, start)| line.unwrap().strip_prefix(start).expect(start).to_owned())
+        .collect();
+
+    let mut tcp = TcpStream::connect(&at[0]).unwrap();
+    tcp.set_read_timeout(Some(echo::PATIENCE)).unwrap();
+    ask(&mut tcp, b"hello");
+    tcp.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(tcp.read(&mut [0]).unwrap(), 0);
+
+    let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+    udp.set_read_timeout(Some(echo::PATIENCE)).unwrap();
+    udp.connect(&at[1]).unwrap();
+    let mut answer = vec![0; 70_000];
+    for length in [0, 1, 65_507] {
+        let datagram = vec![b'x'; length];
+        udp.send(&datagram).unwrap();
+        let got = udp.recv(&mut answer).unwrap();
+        assert_eq!(answer[..got], datagram);
+    }
+
+    let mut unix = UnixStream::connect(&at[2]).unwrap();
+    unix.set_read_timeout(Some(echo::PATIENCE)).unwrap();
+    unix.write_all(b"hello").unwrap();
+    unix.shutdown(Shutdown::Write).unwrap();
+    let mut rest = String::new();
+    unix.read_to_string(&mut rest).unwrap();
+    assert_eq!(rest, "hello");
+
+    kit::kill(server.id() as i32, libc::SIGTERM).unwrap();
+    assert!(server.wait().unwrap().success());
+    assert!(!path.exists(), "the path is taken away");
 }
