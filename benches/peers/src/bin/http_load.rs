@@ -4,7 +4,7 @@
 //! std only, so that nothing of what is measured is part of the measure.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
@@ -33,5 +33,10 @@ fn main() {
             let count = stream.read(&mut answer).expect("the server answers in time");
             assert!(answer[..count].ends_with(b"Hello, World!\n"), "the answer is whole");
         }
+    }
+    // The server closes each connection before it is ended itself, so that every run counts that.
+    for stream in &mut streams {
+        stream.shutdown(Shutdown::Write).expect("the server is there");
+        assert_eq!(stream.read(&mut answer).expect("the server closes in time"), 0);
     }
 }
