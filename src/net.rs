@@ -12,6 +12,7 @@ mod seqpacket;
 mod tcp;
 mod udp;
 mod unix;
+mod unix_datagram;
 
 pub use address::ToAddresses;
 pub use descriptors::Received;
@@ -20,4 +21,5 @@ pub use path_listener::PathListener;
 pub use seqpacket::{Seqpacket, SeqpacketListener};
 pub use tcp::{Incoming, TcpListener, TcpStream};
 pub use udp::UdpSocket;
-pub use unix::{Credentials, UnixDatagram, UnixListener, UnixStream};
+pub use unix::{Credentials, UnixListener, UnixStream};
+pub use unix_datagram::UnixDatagram;

@@ -4,7 +4,8 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 use super::seqpacket::Seqpacket;
-use super::unix::{UnixDatagram, UnixStream};
+use super::unix::UnixStream;
+use super::unix_datagram::UnixDatagram;
 use crate::io::Async;
 use crate::reactor::Direction;
 use crate::sys::rights;

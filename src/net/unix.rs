@@ -1,6 +1,5 @@
 //! What is special to Unix sockets.
 
-use std::future::Future;
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -61,30 +60,6 @@ pub type UnixListener = Async<std_net::UnixListener>;
 ///
 /// See [`UnixListener`].
 pub type UnixStream = Async<std_net::UnixStream>;
-
-/// A Unix datagram socket: an [`Async`] around std's.
-///
-/// - made by [`bind`](Self::bind), [`unbound`](Self::unbound) and [`pair`](Self::pair), from std's
-///   by `TryFrom`, or by [`Async::new`]
-/// - [`send_to`](Self::send_to), [`recv_from`](Self::recv_from), [`connect`](Self::connect),
-///   [`send`](Self::send), [`recv`](Self::recv)
-///
-/// # Examples
-///
-/// ```
-/// use selio::net::UnixDatagram;
-///
-/// # fn main() -> std::io::Result<()> {
-/// selio::block_on(async {
-///     let (near, far) = UnixDatagram::pair()?;
-///     near.send(b"hello").await?;
-///     let mut buffer = [0; 64];
-///     assert_eq!(far.recv(&mut buffer).await?, 5);
-///     Ok(())
-/// })
-/// # }
-/// ```
-pub type UnixDatagram = Async<std_net::UnixDatagram>;
 
 /// Who is at the other end of a Unix stream: as it was when it connected, or made the pair
 /// (`SO_PEERCRED`, unix(7)).
@@ -336,171 +311,6 @@ impl UnixStream {
     }
 }
 
-impl UnixDatagram {
-    /// Makes a socket at a path, which must not exist.
-    ///
-    /// # Errors
-    ///
-    /// As for [`UnixListener::bind`].
-    ///
-    /// # Examples
-    ///
-    /// See [`send_to`](Self::send_to).
-    pub fn bind(path: impl AsRef<Path>) -> io::Result<Self> {
-        Async::new(std_net::UnixDatagram::bind(path)?)
-    }
-
-    /// Makes a socket without a name: it can send, and nobody can answer.
-    ///
-    /// # Errors
-    ///
-    /// Those of socket(2).
-    ///
-    /// # Examples
-    ///
-    /// See [`send_to`](Self::send_to).
-    pub fn unbound() -> io::Result<Self> {
-        Async::new(std_net::UnixDatagram::unbound()?)
-    }
-
-    /// Makes two sockets that are connected to each other.
-    ///
-    /// # Errors
-    ///
-    /// Those of socketpair(2).
-    ///
-    /// # Examples
-    ///
-    /// See [`UnixDatagram`].
-    pub fn pair() -> io::Result<(Self, Self)> {
-        let (near, far) = std_net::UnixDatagram::pair()?;
-        Ok((Async::new(near)?, Async::new(far)?))
-    }
-
-    /// Sets the peer that [`send`](Self::send) sends to, and the only one that is received from.
-    ///
-    /// # Errors
-    ///
-    /// Those of connect(2).
-    ///
-    /// # Examples
-    ///
-    /// See [`send_to`](Self::send_to).
-    pub fn connect(&self, path: impl AsRef<Path>) -> io::Result<()> {
-        self.get_ref().connect(path)
-    }
-
-    /// Sends a datagram to the socket at a path, and returns its length.
-    ///
-    /// While that one's queue is full it is tried again after some milliseconds: who is not
-    /// [connected](Self::connect) to it is not told by the kernel when there is room.
-    ///
-    /// # Errors
-    ///
-    /// Those of sendto(2).
-    ///
-    /// # Cancel safety
-    ///
-    /// The poll that sends returns, so nothing is sent unknown to the caller.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use selio::net::UnixDatagram;
-    ///
-    /// # fn main() -> std::io::Result<()> {
-    /// # let path = std::env::temp_dir().join(format!("selio-datagrams-{}", std::process::id()));
-    /// selio::block_on(async {
-    ///     let server = UnixDatagram::bind(&path)?;
-    ///     let client = UnixDatagram::unbound()?;
-    ///     client.send_to(b"one", &path).await?;
-    ///     client.connect(&path)?;
-    ///     client.send(b"two").await?;
-    ///     let mut buffer = [0; 64];
-    ///     let (length, from) = server.recv_from(&mut buffer).await?;
-    ///     assert!(length == 3 && from.is_unnamed());
-    ///     std::fs::remove_file(&path)
-    /// })
-    /// # }
-    /// ```
-    pub async fn send_to(&self, datagram: &[u8], path: impl AsRef<Path>) -> io::Result<usize> {
-        patiently(|| self.get_ref().send_to(datagram, &path)).await
-    }
-
-    /// Sends a datagram to the [connected](Self::connect) peer, and returns its length. Waits while
-    /// the peer's queue is full.
-    ///
-    /// # Errors
-    ///
-    /// Those of send(2), and those of [`writable`](Async::writable).
-    ///
-    /// # Cancel safety
-    ///
-    /// As for [`send_to`](Self::send_to).
-    ///
-    /// # Examples
-    ///
-    /// See [`UnixDatagram`].
-    pub fn send(&self, datagram: &[u8]) -> impl Future<Output = io::Result<usize>> {
-        self.write_with(move |socket| socket.send(datagram))
-    }
-
-    /// Waits for a datagram, and returns its length and its sender.
-    ///
-    /// # Errors
-    ///
-    /// Those of recvfrom(2), and those of [`readable`](Async::readable).
-    ///
-    /// # Cancel safety
-    ///
-    /// The poll that receives returns the datagram, so none is lost.
-    ///
-    /// # Examples
-    ///
-    /// See [`send_to`](Self::send_to).
-    pub fn recv_from(
-        &self,
-        buffer: &mut [u8],
-    ) -> impl Future<Output = io::Result<(usize, SocketAddr)>> {
-        self.read_with(move |socket| socket.recv_from(buffer))
-    }
-
-    /// Waits for a datagram, and returns its length.
-    ///
-    /// # Errors
-    ///
-    /// As for [`recv_from`](Self::recv_from).
-    ///
-    /// # Cancel safety
-    ///
-    /// As for [`recv_from`](Self::recv_from).
-    ///
-    /// # Examples
-    ///
-    /// See [`UnixDatagram`].
-    pub fn recv(&self, buffer: &mut [u8]) -> impl Future<Output = io::Result<usize>> {
-        self.read_with(move |socket| socket.recv(buffer))
-    }
-
-    /// The address to which it is bound.
-    ///
-    /// # Errors
-    ///
-    /// Those of getsockname(2).
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # fn main() -> std::io::Result<()> {
-    /// assert!(selio::net::UnixDatagram::unbound()?.local_addr()?.is_unnamed());
-    /// # Ok(())
-    /// # }
-    /// ```
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.get_ref().local_addr()
-    }
-}
-
 /// Tries what nobody is woken for: again after a pause, as long as it would block.
 pub(super) async fn patiently<R>(mut op: impl FnMut() -> io::Result<R>) -> io::Result<R> {
     let mut pause = FIRST_PAUSE;
@@ -530,14 +340,5 @@ impl TryFrom<std_net::UnixListener> for UnixListener {
     /// Takes in std's listener and makes it non-blocking.
     fn try_from(listener: std_net::UnixListener) -> io::Result<Self> {
         Async::new(listener)
-    }
-}
-
-impl TryFrom<std_net::UnixDatagram> for UnixDatagram {
-    type Error = io::Error;
-
-    /// Takes in std's socket and makes it non-blocking.
-    fn try_from(socket: std_net::UnixDatagram) -> io::Result<Self> {
-        Async::new(socket)
     }
 }

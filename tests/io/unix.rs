@@ -7,6 +7,7 @@ use selio::time::{sleep, timeout};
 use selio::{block_on, spawn};
 use std::fs;
 use std::io::{ErrorKind, IoSlice};
+use std::net::Shutdown;
 use std::os::fd::AsRawFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::SocketAddr;
@@ -31,6 +32,39 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         _ = fs::remove_file(&self.0);
+    }
+}
+
+// F19
+#[test]
+fn datagram_sockets_have_paths_abstract_names_or_none() {
+    let _guard = kit::watchdog(10);
+    let place = Place::new();
+    let path = SocketAddr::from_pathname(&place.0).unwrap();
+    let name = SocketAddr::from_abstract_name(format!("selio\0d{}", std::process::id())).unwrap();
+    for address in [path, name] {
+        block_on(async {
+            let server = UnixDatagram::bind_addr(&address).unwrap();
+            assert_eq!(server.peer_addr().unwrap_err().kind(), ErrorKind::NotConnected);
+            let taken = UnixDatagram::bind_addr(&address).unwrap_err();
+            assert_eq!(taken.kind(), ErrorKind::AddrInUse);
+            let client = UnixDatagram::unbound().unwrap();
+            client.send_to_addr(b"one", &address).await.unwrap();
+            client.connect_addr(&address).unwrap();
+            client.send(b"three").await.unwrap();
+            let peer = client.peer_addr().unwrap();
+            assert_eq!(peer.as_pathname(), address.as_pathname());
+            assert_eq!(peer.as_abstract_name(), address.as_abstract_name());
+            let mut buffer = [0; 16];
+            for length in [3, 5] {
+                let (got, from) = server.recv_from(&mut buffer).await.unwrap();
+                assert!(got == length && from.is_unnamed());
+            }
+            server.shutdown(Shutdown::Read).unwrap();
+            let error = client.send(b"nobody").await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::BrokenPipe);
+            assert!(client.take_error().unwrap().is_none());
+        });
     }
 }
 
