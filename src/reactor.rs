@@ -8,10 +8,12 @@
 //!
 //! A source's lock comes first, then at most one selector's. `turn`, which has locked the selector,
 //! only tries a source's lock; a source that somebody else has locked is seen to when the selector
-//! is free again. The timers' lock is never held together with another. No foreign code (waking,
-//! cloning or dropping a waker) runs under any of them.
+//! is free again. Timers need none: their queue is the thread's alone, and what other threads want of
+//! it they leave in a list, whose lock is never held together with another. No foreign code (waking,
+//! cloning or dropping a waker) runs under any of them, or while the queue is borrowed.
 
 mod alarm;
+mod queue;
 mod source;
 mod timers;
 
@@ -23,11 +25,11 @@ use std::os::fd::{AsFd, BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Once};
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 pub(crate) use alarm::Alarm;
+pub(crate) use queue::next_deadline;
 pub(crate) use source::{Direction, Source, Waiter};
-use timers::Timers;
 
 use crate::panics::wake_all;
 use crate::selector::{Events, Poller, RawEvents, Selector};
@@ -47,10 +49,6 @@ pub(crate) struct Reactor {
     id: u64,
     poller: Poller,
     selector: Lock<Selector<Arc<Source>>>,
-    timers: Lock<Timers>,
-    /// False only if there are no timers: then a turn need not lock them. Written by the thread of
-    /// the reactor alone.
-    timed: AtomicBool,
     /// Registered edge-triggered and never read: every write is an edge of its own.
     wakeup: Arc<EventFd>,
     /// How many of `block_on` and the like there are on the thread. Written by that thread alone.
@@ -74,6 +72,7 @@ struct Release;
 impl Drop for Release {
     fn drop(&mut self) {
         let reactor = CURRENT.with(|current| current.take());
+        queue::close();
         drop(reactor);
     }
 }
@@ -91,8 +90,6 @@ impl Reactor {
             id: IDS.fetch_add(1, Ordering::Relaxed),
             poller: selector.poller(),
             selector: Lock::new(selector),
-            timers: Lock::new(Timers::new()),
-            timed: AtomicBool::new(false),
             wakeup: Arc::new(wakeup),
             driven: AtomicUsize::new(0),
             lends: AtomicBool::new(false),
@@ -122,6 +119,7 @@ impl Reactor {
 
     fn install() -> Result<Arc<Self>, Refused> {
         let reactor = Self::new()?;
+        queue::open();
         let former = CURRENT.with(|current| current.replace(Some(Arc::clone(&reactor))));
         drop(former);
         Ok(reactor)
@@ -136,16 +134,6 @@ impl Reactor {
         self.selector.lock()
     }
 
-    fn timers(&self) -> Guard<'_, Timers> {
-        self.timers.lock()
-    }
-
-    /// Adds a deadline; called on the thread of the reactor.
-    fn add_timer(&self, deadline: Instant, waker: Waker) -> usize {
-        self.timed.store(true, Ordering::Relaxed);
-        self.timers().insert(deadline, waker)
-    }
-
     /// What ends the wait that goes on, or the next one.
     pub(crate) fn wakeup(&self) -> &Arc<EventFd> {
         &self.wakeup
@@ -155,8 +143,7 @@ impl Reactor {
     /// wakers of what is. Wakes nothing.
     fn turn(&self, limit: Option<Duration>, turn: &mut Turn) -> io::Result<()> {
         // Only this thread adds deadlines, so none can come while it waits.
-        let timed = self.timed.load(Ordering::Relaxed);
-        let timeout = if timed { self.timers().bound(limit) } else { limit };
+        let timeout = queue::bound(limit);
         let Turn { events, busy, woken } = turn;
         self.poller.wait(timeout, events)?;
         self.selector().take_each(events, |events, source| {
@@ -169,11 +156,7 @@ impl Reactor {
         if !busy.is_empty() {
             busy.drain(..).for_each(|(source, events)| source.collect(events, woken));
         }
-        if timed {
-            let mut timers = self.timers();
-            timers.take_due(woken);
-            self.timed.store(!timers.is_empty(), Ordering::Relaxed);
-        }
+        queue::take_due(woken);
         Ok(())
     }
 
@@ -210,11 +193,6 @@ impl Reactor {
 
     fn is_driven(&self) -> bool {
         self.driven.load(Ordering::SeqCst) > 0
-    }
-
-    /// When the nearest deadline is; called on the thread of the reactor.
-    pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.timers().bound(None).map(|left| Instant::now() + left)
     }
 
     /// Says that one less waits here and, if it was the last one, gives the waiters from other

@@ -61,13 +61,13 @@ use crate::reactor::Alarm;
 /// });
 /// ```
 pub struct Timer {
-    /// When it goes off next; `None` for never.
+    /// When it goes off next, or, if it will not again, when it went off; `None` for never.
     deadline: Option<Instant>,
     period: Option<Duration>,
     missed: MissedTicks,
+    /// Whether it has gone off and will not go off again, unless it is set.
+    went_off: bool,
     alarm: Option<Alarm>,
-    /// The last instant it went off at, if it does not repeat and has not been set since.
-    went_off: Option<Instant>,
 }
 
 /// What a repeating [`Timer`] does about ticks that passed while nobody polled it, or while the
@@ -97,7 +97,7 @@ pub enum MissedTicks {
 
 impl Timer {
     fn new(deadline: Option<Instant>, period: Option<Duration>) -> Self {
-        Timer { deadline, period, missed: MissedTicks::default(), alarm: None, went_off: None }
+        Timer { deadline, period, missed: MissedTicks::default(), went_off: false, alarm: None }
     }
 
     /// Makes a timer that never goes off, until it is set.
@@ -269,7 +269,7 @@ impl Timer {
         self.alarm = None;
         self.deadline = deadline;
         self.period = period;
-        self.went_off = None;
+        self.went_off = false;
     }
 
     /// Tells whether the timer will go off (again) without being set: false if it never could, and
@@ -284,7 +284,11 @@ impl Timer {
     /// ```
     #[must_use]
     pub fn will_fire(&self) -> bool {
-        self.deadline.is_some()
+        self.next_deadline().is_some()
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        if self.went_off { None } else { self.deadline }
     }
 
     /// Waits for the next tick. It is always `Some`; a timer that will not go off is waited for
@@ -306,19 +310,20 @@ impl Timer {
     }
 
     /// Is ready with the deadline when it has come; the next one stands by then.
+    #[inline]
     fn poll_tick(&mut self, cx: &mut Context<'_>) -> Poll<Instant> {
-        let Some(deadline) = self.deadline else { return Poll::Pending };
+        let Some(deadline) = self.next_deadline() else { return Poll::Pending };
         match &mut self.alarm {
-            Some(alarm) => ready!(alarm.poll(cx.waker())),
+            Some(alarm) => ready!(alarm.poll(deadline, cx.waker())),
             None => {
                 self.alarm = Alarm::set(deadline, cx.waker());
                 return Poll::Pending;
             }
         }
         self.alarm = None;
-        self.deadline = self.period.and_then(|period| self.missed.next(deadline, period));
-        if self.deadline.is_none() {
-            self.went_off = Some(deadline);
+        match self.period.and_then(|period| self.missed.next(deadline, period)) {
+            Some(next) => self.deadline = Some(next),
+            None => self.went_off = true,
         }
         Poll::Ready(deadline)
     }
@@ -357,10 +362,11 @@ impl MissedTicks {
 impl Future for Timer {
     type Output = Instant;
 
+    #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Instant> {
-        match self.went_off {
-            Some(instant) => Poll::Ready(instant),
-            None => self.poll_tick(cx),
+        match self.deadline {
+            Some(deadline) if self.went_off => Poll::Ready(deadline),
+            _ => self.poll_tick(cx),
         }
     }
 }
@@ -387,7 +393,7 @@ impl FusedStream for Timer {
 impl fmt::Debug for Timer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Timer")
-            .field("deadline", &self.deadline)
+            .field("deadline", &self.next_deadline())
             .field("period", &self.period)
             .field("missed_ticks", &self.missed)
             .finish_non_exhaustive()

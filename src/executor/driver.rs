@@ -151,7 +151,7 @@ impl<F: Future> Driver<F> {
         match &self.root {
             None => None,
             Some(_) if self.busy => Some(Instant::now()),
-            Some(_) => self.executor.driving.reactor().next_deadline(),
+            Some(_) => reactor::next_deadline(),
         }
     }
 

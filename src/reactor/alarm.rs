@@ -1,75 +1,117 @@
-//! One deadline of one owner, with the reactor whose queue it stands in.
+//! One deadline of one owner, and the queue it stands in.
 
-use std::sync::Arc;
+use std::num::NonZeroU64;
 use std::task::{Poll, Waker};
 use std::time::Instant;
 
+use super::queue::{self, withdraw};
 use super::{Reactor, warn_if_not_driven};
 
-/// A deadline in a reactor's queue. Dropping it takes it out.
+/// A deadline in a thread's queue. Dropping it takes it out.
 #[derive(Debug)]
 pub(crate) struct Alarm {
-    reactor: Arc<Reactor>,
+    queue: NonZeroU64,
     key: usize,
-    deadline: Instant,
 }
 
 impl Alarm {
-    /// Sets an alarm in this thread's reactor. It goes off in the next turn that finds the deadline
+    /// Sets an alarm in this thread's queue. It goes off in the next turn that finds the deadline
     /// passed, never in this call.
     ///
     /// `None` if the thread is ending, or cannot have a reactor: then nothing would wake it.
+    #[inline]
     pub(crate) fn set(deadline: Instant, waker: &Waker) -> Option<Self> {
-        // Foreign code, and therefore before the lock.
+        if cfg!(debug_assertions) {
+            _ = Reactor::with_current(|reactor| warn_if_not_driven(reactor));
+        }
+        // Foreign code, and therefore before the queue is borrowed.
         let waker = waker.clone();
-        let alarm = Reactor::with_current(|reactor| {
-            warn_if_not_driven(reactor);
-            let key = reactor.add_timer(deadline, waker);
-            Alarm { reactor: Arc::clone(reactor), key, deadline }
+        let waker = match Self::enqueue(deadline, waker) {
+            Ok(alarm) => return Some(alarm),
+            Err(waker) => waker,
+        };
+        Self::set_first(deadline, waker)
+    }
+
+    /// Gives the waker back if the thread has no queue.
+    #[inline]
+    fn enqueue(deadline: Instant, waker: Waker) -> Result<Self, Waker> {
+        queue::with(|queue| match queue.number {
+            Some(number) => Ok(Alarm { queue: number, key: queue.timers.insert(deadline, waker) }),
+            None => Err(waker),
+        })
+    }
+
+    /// Makes the thread's reactor, and its queue with it.
+    #[cold]
+    fn set_first(deadline: Instant, waker: Waker) -> Option<Self> {
+        Reactor::with_current(|_| {}).ok()?;
+        Self::enqueue(deadline, waker).ok()
+    }
+
+    /// Ready once it has gone off. Until then the waker is the one to wake, and this thread's queue
+    /// the one to stand in, with the deadline it was set to.
+    #[inline]
+    pub(crate) fn poll(&mut self, deadline: Instant, waker: &Waker) -> Poll<()> {
+        enum Known {
+            Due,
+            Same,
+            Other,
+            Elsewhere,
+        }
+        let known = queue::with(|queue| {
+            if queue.number != Some(self.queue) {
+                return Known::Elsewhere;
+            }
+            match queue.timers.waker(self.key) {
+                None => Known::Due,
+                Some(known) if known.will_wake(waker) => Known::Same,
+                Some(_) => Known::Other,
+            }
         });
-        alarm.ok()
-    }
-
-    /// Ready once it has gone off. Until then the waker is the one to wake, and the reactor of this
-    /// thread the one to wake it.
-    pub(crate) fn poll(&mut self, waker: &Waker) -> Poll<()> {
-        let here = self.reactor.is_current();
-        match self.reactor.timers().waker(self.key) {
-            None => return Poll::Ready(()),
-            Some(known) if here && known.will_wake(waker) => return Poll::Pending,
-            Some(_) => {}
-        }
-        if here {
-            self.replace_waker(waker.clone())
-        } else {
-            self.move_here(waker);
-            Poll::Pending
+        match known {
+            Known::Due => Poll::Ready(()),
+            Known::Same => Poll::Pending,
+            Known::Other => self.replace_waker(waker.clone()),
+            Known::Elsewhere => self.move_here(deadline, waker),
         }
     }
 
-    fn replace_waker(&mut self, waker: Waker) -> Poll<()> {
-        let mut timers = self.reactor.timers();
-        let Some(known) = timers.waker(self.key) else { return Poll::Ready(()) };
-        let former = std::mem::replace(known, waker);
-        drop(timers);
-        drop(former);
-        Poll::Pending
+    /// Cloning the waker may have let a turn pass.
+    fn replace_waker(&self, waker: Waker) -> Poll<()> {
+        let former = queue::with(|queue| match queue.timers.waker(self.key) {
+            Some(known) => Ok(std::mem::replace(known, waker)),
+            None => Err(waker),
+        });
+        match former {
+            Ok(_) => Poll::Pending,
+            Err(_) => Poll::Ready(()),
+        }
     }
 
-    fn move_here(&mut self, waker: &Waker) {
-        if let Some(moved) = Alarm::set(self.deadline, waker) {
+    /// Whether it has gone off on the thread where it stands is not asked: if the deadline has
+    /// passed, it has or is about to.
+    #[cold]
+    fn move_here(&mut self, deadline: Instant, waker: &Waker) -> Poll<()> {
+        if deadline <= Instant::now() {
+            return Poll::Ready(());
+        }
+        if let Some(moved) = Alarm::set(deadline, waker) {
             *self = moved;
         }
+        Poll::Pending
     }
 }
 
 impl Drop for Alarm {
+    #[inline]
     fn drop(&mut self) {
-        if !self.reactor.poller.is_ours() {
-            // A forked child: the lock may have been held at the fork, and would be for ever.
-            return;
+        let waker = queue::with(|queue| {
+            (queue.number == Some(self.queue)).then(|| queue.timers.remove(self.key))
+        });
+        match waker {
+            Some(waker) => drop(waker),
+            None => withdraw(self.queue, self.key),
         }
-        let waker = self.reactor.timers().remove(self.key);
-        drop(waker);
     }
 }

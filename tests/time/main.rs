@@ -6,6 +6,7 @@ mod kit;
 mod limits;
 mod model;
 mod policies;
+mod threads;
 mod timers;
 mod wakers;
 

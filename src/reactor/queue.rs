@@ -1,0 +1,156 @@
+//! The queue of the thread's timers, which no other thread reaches, and what other threads leave to
+//! be taken out of it.
+//!
+//! Nearly every timer is set, polled and dropped on one thread, and then it costs no lock and no
+//! count of references. A timer that is dropped elsewhere is looked up by the number of its queue.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::mem::{self, ManuallyDrop};
+use std::num::NonZeroU64;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use super::timers::Timers;
+use crate::panics::FirstPanic;
+use crate::sys::fork::PerProcess;
+use crate::sys::lock::{Guard, Lock};
+
+/// The timers of one thread, as long as it has a reactor.
+pub(super) struct Queue {
+    /// Tells queues apart in what alarms remember; it is never used again. `None` if the thread has
+    /// no reactor yet, or no more.
+    pub(super) number: Option<NonZeroU64>,
+    pub(super) timers: Timers,
+    withdrawn: Option<Arc<Withdrawn>>,
+}
+
+thread_local! {
+    /// It has no destructor, so that it can be asked while other thread-locals are destroyed; the
+    /// reactor's release empties it.
+    static QUEUE: ManuallyDrop<RefCell<Queue>> =
+        const { ManuallyDrop::new(RefCell::new(Queue::closed())) };
+}
+
+/// Alarms that other threads have dropped.
+#[derive(Default)]
+struct Withdrawn {
+    /// False only if there are none: then the lock need not be taken.
+    any: AtomicBool,
+    alarms: Lock<Vec<usize>>,
+}
+
+/// What has been withdrawn of the queue of each living thread, by the queue's number.
+static QUEUES: PerProcess<Lock<BTreeMap<NonZeroU64, Arc<Withdrawn>>>> = PerProcess::new();
+
+fn queues() -> Guard<'static, BTreeMap<NonZeroU64, Arc<Withdrawn>>> {
+    let Ok(queues) = QUEUES.get_or_make(|| Ok::<_, Infallible>(Lock::default()));
+    queues.lock()
+}
+
+/// Does something with this thread's queue. It must not run foreign code.
+#[inline]
+pub(super) fn with<R>(f: impl FnOnce(&mut Queue) -> R) -> R {
+    QUEUE.with(|queue| f(&mut queue.borrow_mut()))
+}
+
+/// Gives the thread a new queue. In a forked child the former one is that of its parent, whose
+/// wakers are dropped.
+pub(super) fn open() {
+    static NUMBERS: AtomicU64 = AtomicU64::new(1);
+    let number = NonZeroU64::new(NUMBERS.fetch_add(1, Ordering::Relaxed));
+    let withdrawn = Arc::new(Withdrawn::default());
+    if let Some(number) = number {
+        queues().insert(number, Arc::clone(&withdrawn));
+    }
+    replace(Queue { number, timers: Timers::new(), withdrawn: Some(withdrawn) });
+}
+
+/// Ends the thread's queue. Alarms that are left elsewhere go off where they are polled next.
+pub(super) fn close() {
+    replace(Queue::closed());
+}
+
+fn replace(queue: Queue) {
+    let former = with(|current| mem::replace(current, queue));
+    if let Some(number) = former.number {
+        queues().remove(&number);
+    }
+    let_go(former.timers.into_wakers());
+}
+
+/// Takes an alarm out of a queue of another thread, at that thread's next turn.
+#[cold]
+pub(super) fn withdraw(queue: NonZeroU64, alarm: usize) {
+    // A queue that is not there any more has dropped its wakers.
+    let Some(withdrawn) = queues().get(&queue).map(Arc::clone) else { return };
+    withdrawn.alarms.lock().push(alarm);
+    withdrawn.any.store(true, Ordering::Release);
+}
+
+/// How long a wait may last that `limit` bounds as well; `None` is for ever.
+pub(super) fn bound(limit: Option<Duration>) -> Option<Duration> {
+    if limit == Some(Duration::ZERO) {
+        return limit;
+    }
+    match until_next() {
+        None => limit,
+        Some(left) => Some(limit.map_or(left, |limit| limit.min(left))),
+    }
+}
+
+/// When the nearest deadline of this thread is.
+pub(crate) fn next_deadline() -> Option<Instant> {
+    until_next().map(|left| Instant::now() + left)
+}
+
+fn until_next() -> Option<Duration> {
+    take_withdrawn();
+    with(|queue| queue.timers.left())
+}
+
+/// Takes out all that is due and adds their wakers to `woken`, in order.
+pub(super) fn take_due(woken: &mut Vec<Waker>) {
+    take_withdrawn();
+    with(|queue| {
+        if !queue.timers.is_empty() {
+            queue.timers.take_due(woken);
+        }
+    });
+}
+
+/// Takes out what other threads have withdrawn, so that it wakes nobody.
+#[inline]
+fn take_withdrawn() {
+    let is_any = |withdrawn: &Arc<Withdrawn>| withdrawn.any.load(Ordering::Relaxed);
+    if with(|queue| queue.withdrawn.as_ref().is_some_and(is_any)) {
+        take_out();
+    }
+}
+
+#[cold]
+fn take_out() {
+    let wakers: Vec<Waker> = with(|queue| {
+        let Some(withdrawn) = &queue.withdrawn else { return Vec::new() };
+        withdrawn.any.store(false, Ordering::Relaxed);
+        let alarms = mem::take(&mut *withdrawn.alarms.lock());
+        alarms.into_iter().filter_map(|alarm| queue.timers.remove(alarm)).collect()
+    });
+    let_go(wakers);
+}
+
+/// Drops wakers whose timers are elsewhere. Their panics are nobody's here.
+fn let_go(wakers: impl IntoIterator<Item = Waker>) {
+    let mut panics = FirstPanic::default();
+    wakers.into_iter().for_each(|waker| panics.note(|| drop(waker)));
+    panics.forget();
+}
+
+impl Queue {
+    const fn closed() -> Self {
+        Queue { number: None, timers: Timers::new(), withdrawn: None }
+    }
+}
