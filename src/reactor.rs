@@ -14,6 +14,7 @@
 
 mod alarm;
 mod queue;
+mod slack;
 mod source;
 mod timers;
 
@@ -29,6 +30,7 @@ use std::time::Duration;
 
 pub(crate) use alarm::Alarm;
 pub(crate) use queue::next_deadline;
+pub(crate) use slack::{SlackScope, with_former_slack};
 pub(crate) use source::{Direction, Source, Waiter};
 
 use crate::panics::wake_all;

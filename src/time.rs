@@ -2,12 +2,21 @@
 //!
 //! Time is that of [`Instant`], `CLOCK_MONOTONIC`: no step of the wall clock moves a deadline, and
 //! the time that the machine is suspended does not count (see `clock_gettime(2)`). Deadlines are
-//! kept in nanoseconds. A timer never goes off early; how late it is depends on the kernel's timer
-//! slack, 50 µs by default (see `PR_SET_TIMERSLACK` in `prctl(2)`), and on the tasks that run
-//! first. Before Linux 5.11, which lacks `epoll_pwait2`, waits are rounded up to the next
-//! millisecond.
+//! kept in nanoseconds, and a timer costs no system call: the nearest deadline bounds the wait that
+//! there is anyway.
 //!
-//! A timer costs no system call: the nearest deadline bounds the wait that there is anyway.
+//! # How late
+//!
+//! A timer never goes off early. How late it is depends on the tasks that run first and on the
+//! kernel, which may wake a thread later by its timer slack, 50 µs by default, or by a thousandth of
+//! the wait if that is more. [`TimerSlack`] changes that, for a while and for one thread. Before
+//! Linux 5.11, which lacks `epoll_pwait2`, waits are rounded up to the next millisecond.
+//!
+//! Where timers are many, a wait ends for several at once: if eight or more are due within the next
+//! 500 µs, the thread may sleep until the last of those is due. So no timer is later than 500 µs for
+//! the others' sake, and one that is alone, or among few, is as exact as the kernel.
+
+mod slack;
 
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -20,6 +29,8 @@ use futures_core::stream::{FusedStream, Stream};
 use pin_project_lite::pin_project;
 
 use crate::reactor::Alarm;
+
+pub use slack::TimerSlack;
 
 /// Goes off at a time: a future of one [`Instant`], and a stream of them if it repeats.
 ///

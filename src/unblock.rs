@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use crate::executor::{Completion, JoinHandle, completion};
 use crate::panics::FirstPanic;
+use crate::reactor::with_former_slack;
 use crate::sys::fork::PerProcess;
 
 /// How many threads there may be. Work beyond that waits its turn.
@@ -161,8 +162,9 @@ fn put(job: Job) {
     state.threads += usize::from(more);
     drop(state);
     pool.work.notify_one();
-    let name = || "selio-unblock".to_owned();
-    if more && thread::Builder::new().name(name()).spawn(|| serve(pool)).is_err() {
+    let start = || thread::Builder::new().name("selio-unblock".to_owned()).spawn(|| serve(pool));
+    // A thread has the slack of the one that starts it.
+    if more && with_former_slack(start).is_err() {
         do_without_thread(pool);
     }
 }

@@ -16,7 +16,8 @@ use super::running::Running;
 ///
 /// A child is started by std, by `posix_spawn(3)` wherever std can, so that the cost does not grow
 /// with the memory of this process. It begins with the signal mask of the calling thread and with
-/// default dispositions, whatever [`Signals`](crate::signal::Signals) there are.
+/// default dispositions, whatever [`Signals`](crate::signal::Signals) there are, and with the timer
+/// slack that the thread has without any [`TimerSlack`](crate::time::TimerSlack).
 ///
 /// What is not here is set on a `std::process::Command` that is then converted (`From`); so are
 /// functions to be run before exec.

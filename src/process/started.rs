@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::io;
 use std::process;
 
+use crate::reactor::with_former_slack;
 use crate::signal::StandIn;
 use crate::sys::child;
 use crate::sys::fork::PerProcess;
@@ -26,7 +27,8 @@ struct Started {
 /// meanwhile: it can take long, and others start and reap theirs.
 pub(super) fn spawn(command: &mut process::Command) -> io::Result<(Pid, process::Child)> {
     let starting = Starting::begin();
-    let child = command.spawn()?;
+    // A child has the slack of the thread that starts it.
+    let child = with_former_slack(|| command.spawn())?;
     let pid = Pid::new(child.id())?;
     *started().children.entry(pid).or_default() += 1;
     drop(starting);

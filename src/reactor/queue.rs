@@ -14,6 +14,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+use super::slack;
 use super::timers::Timers;
 use crate::panics::FirstPanic;
 use crate::sys::fork::PerProcess;
@@ -98,7 +99,10 @@ pub(super) fn bound(limit: Option<Duration>) -> Option<Duration> {
     }
     match until_next() {
         None => limit,
-        Some(left) => Some(limit.map_or(left, |limit| limit.min(left))),
+        Some(left) => {
+            let step = slack::step(left);
+            Some(limit.map_or(step, |limit| limit.min(step)))
+        }
     }
 }
 
@@ -109,7 +113,7 @@ pub(crate) fn next_deadline() -> Option<Instant> {
 
 fn until_next() -> Option<Duration> {
     take_withdrawn();
-    with(|queue| queue.timers.left())
+    with(|queue| queue.timers.left(slack::window()))
 }
 
 /// Takes out all that is due and adds their wakers to `woken`, in order.

@@ -9,6 +9,13 @@ use slab::Slab;
 /// heap is half as deep as with two.
 const ARITY: usize = 4;
 
+/// How many deadlines within a window are a crowd.
+const CROWD: usize = 8;
+
+/// How many of the first nodes are looked at for a crowd. The nearest stand there, though not all
+/// of them.
+const LOOKED_AT: usize = 32;
+
 /// Marks the place of an alarm that stands among the new ones.
 const NEW: usize = 1 << (usize::BITS - 1);
 
@@ -111,13 +118,30 @@ impl Timers {
         self.alarms.into_iter().filter_map(|(_, waiting)| waiting.waker)
     }
 
-    /// How long it is until the nearest deadline; `None` if there is none. The clock is read only
-    /// if there is one.
-    pub(super) fn left(&mut self) -> Option<Duration> {
+    /// How long to wait for the nearest deadline, or for the last of a crowd of them within a window
+    /// from now; `None` if there is none. The clock is read only if there is one.
+    pub(super) fn left(&mut self, window: Duration) -> Option<Duration> {
         self.sort();
         let nearest = self.heap.first()?.deadline;
-        let left = nearest.saturating_sub(self.number(Instant::now()));
-        Some(Duration::from_nanos(left))
+        let now = self.number(Instant::now());
+        let horizon = now.saturating_add(nanoseconds(window));
+        let end = if nearest > now && nearest <= horizon && self.heap.len() >= CROWD {
+            self.end_of_crowd(horizon).unwrap_or(nearest)
+        } else {
+            nearest
+        };
+        Some(Duration::from_nanos(end.saturating_sub(now)))
+    }
+
+    /// The last of the deadlines up to the horizon, if there are many.
+    fn end_of_crowd(&self, horizon: u64) -> Option<u64> {
+        let first = &self.heap[..self.heap.len().min(LOOKED_AT)];
+        let (mut count, mut last) = (0, 0);
+        for node in first.iter().filter(|node| node.deadline <= horizon) {
+            count += 1;
+            last = node.deadline.max(last);
+        }
+        (count >= CROWD).then_some(last)
     }
 
     /// Takes out all that is due and adds their wakers to `woken`, in order.

@@ -25,6 +25,7 @@ pub(crate) mod socket_option;
 pub(crate) mod splice;
 pub(crate) mod standard;
 pub(crate) mod timer_fd;
+pub(crate) mod timer_slack;
 pub(crate) mod unix;
 
 use libc::c_int;

@@ -7,7 +7,7 @@ use selio::net::{Incoming, TcpListener, TcpStream};
 use selio::process::{Child, Command, Pipe, Usage, exited, reap_orphans};
 use selio::selector::{Events, Poller, RawEvents, ReadyKey, SelectEvent, Selector, SignalInfo};
 use selio::signal::Signals;
-use selio::time::{Elapsed, MissedTicks, Sleep, Timeout};
+use selio::time::{Elapsed, MissedTicks, Sleep, Timeout, TimerSlack};
 use selio::{Async, JoinError, JoinHandle, Timer};
 use std::cell::Cell;
 use std::future::Future;
@@ -92,6 +92,7 @@ traits! {
     // The crate's own objects go anywhere.
     JoinError => true true true,
     Timer => true true true,
+    TimerSlack => false false true,
     MissedTicks => true true true,
     Sleep => true true true,
     Elapsed => true true true,

@@ -16,6 +16,7 @@ mod io_quiet;
 mod port_forward;
 mod stdio;
 mod tcp_echo;
+mod timer_slack;
 mod timer_stops;
 mod timer_waits;
 mod unblock;
@@ -39,6 +40,7 @@ fn main() {
         ("port_forward", port_forward::cases),
         ("stdio", stdio::cases),
         ("tcp_echo", tcp_echo::cases),
+        ("timer_slack", timer_slack::cases),
         ("timer_stops", timer_stops::cases),
         ("timer_waits", timer_waits::cases),
         ("unblock", unblock::cases),
