@@ -45,7 +45,8 @@ pub use slack::TimerSlack;
 /// their deadlines, and those of one deadline in the order in which they were first polled.
 ///
 /// A timer may be made anywhere and moved between threads, where it has to be polled once; dropping
-/// it, or setting it anew, takes it out of the queue.
+/// it, or setting it anew, takes it out of the queue. If that happens on another thread than the one
+/// it waits on, that one lets go of the waker at its next turn.
 ///
 /// As a future, a timer that has gone off and does not repeat gives the same instant again each
 /// time it is polled. As a stream it yields that instant once, and then nothing more until it is
