@@ -15,7 +15,7 @@ use std::time::Duration;
 pub use driver::Driver;
 pub use handle::Handle;
 pub(crate) use join::{Completion, completion};
-use join::{JoinCell, Joined, Whose};
+use join::{JoinCell, Joined};
 pub use join::{JoinError, JoinHandle};
 use scheduler::{Scheduler, TaskId};
 
@@ -115,24 +115,34 @@ where
     F: Future + 'static,
     F::Output: 'static,
 {
-    let cell = JoinCell::new();
     let mut future = Some(future);
     let taken = Scheduler::with_current(|scheduler| {
         let open = scheduler?;
         let future = if open.is_closing() { None } else { future.take() };
-        Some(future.map(|it| open.insert(Joined::new(it, Arc::clone(&cell)))))
+        Some(future.map(|future| take_in(open, future)))
     });
     match taken {
-        Some(Some(task)) => JoinHandle::new(Whose::Task(task), cell),
+        Some(Some(handle)) => handle,
         Some(None) => {
             drop(future);
+            let cell = JoinCell::new();
             cell.refuse();
-            JoinHandle::new(Whose::Nobody, cell)
+            JoinHandle::new(cell, None)
         }
         None => panic!(
             "`selio::spawn` was called outside of `selio::block_on`: call it from a future that `block_on` runs"
         ),
     }
+}
+
+fn take_in<F>(scheduler: &Scheduler, future: F) -> JoinHandle<F::Output>
+where
+    F: Future + 'static,
+    F::Output: 'static,
+{
+    let cell = JoinCell::new();
+    cell.set_task(scheduler.insert(Joined::new(future, Arc::clone(&cell))));
+    JoinHandle::new(cell, Some(Arc::clone(scheduler.remote())))
 }
 
 /// Makes a [`Handle`] by which other threads spawn tasks on this thread's innermost [`block_on`].

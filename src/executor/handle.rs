@@ -9,12 +9,11 @@ use std::fmt;
 use std::future::Future;
 use std::panic::{self, AssertUnwindSafe};
 use std::pin::Pin;
-use std::sync::atomic::{Ordering, fence};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use super::join::{JoinCell, JoinError, JoinHandle, Joined, Whose};
-use super::scheduler::{Scheduler, TaskRef};
+use super::join::{JoinCell, JoinError, JoinHandle, Joined};
+use super::scheduler::{Remote, Scheduler};
 use crate::panics::{FirstPanic, Payload};
 use crate::sys::lock::{Guard, Lock};
 
@@ -79,16 +78,16 @@ impl Handle {
         F: Future + 'static,
         F::Output: Send + 'static,
     {
-        let (cell, task) = (JoinCell::new(), Arc::new(OnceLock::new()));
-        let order = Order { make: Some(make), cell: Arc::clone(&cell), task: Arc::clone(&task) };
-        self.door.0.put(Box::new(move |scheduler| order.carry_out(scheduler)));
-        JoinHandle::new(Whose::Ordered(task), cell)
+        let cell = JoinCell::new();
+        let order = Order { make: Some(make), cell: Arc::clone(&cell) };
+        self.door.inbox.put(Box::new(move |scheduler| order.carry_out(scheduler)));
+        JoinHandle::new(cell, Some(Arc::clone(&self.door.remote)))
     }
 }
 
 impl fmt::Debug for Handle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Handle").field("is_open", &self.door.0.lock().is_some()).finish()
+        f.debug_struct("Handle").field("is_open", &self.door.inbox.lock().is_some()).finish()
     }
 }
 
@@ -101,7 +100,8 @@ pub(super) fn open(scheduler: &Scheduler) -> Handle {
         // First to go, so that no order is taken in any more while the other tasks are dropped.
         scheduler.insert_first_to_go(doorman);
     }
-    Handle { door: Arc::new(Door(inbox)) }
+    let remote = Arc::clone(scheduler.remote());
+    Handle { door: Arc::new(Door { inbox, remote }) }
 }
 
 /// What is done on the executor's thread for somebody else. Dropped without being done, it says so.
@@ -141,11 +141,14 @@ impl Inbox {
 }
 
 /// What all clones of a handle share: when the last goes, the doorman may go too.
-struct Door(Arc<Inbox>);
+struct Door {
+    inbox: Arc<Inbox>,
+    remote: Arc<Remote>,
+}
 
 impl Drop for Door {
     fn drop(&mut self) {
-        self.0.change(|orders| orders.last = true);
+        self.inbox.change(|orders| orders.last = true);
     }
 }
 
@@ -192,7 +195,6 @@ struct Order<M, T> {
     /// Present until the order is carried out.
     make: Option<M>,
     cell: Arc<JoinCell<T>>,
-    task: Arc<OnceLock<TaskRef>>,
 }
 
 impl<M, F> Order<M, F::Output>
@@ -209,10 +211,7 @@ where
         match panic::catch_unwind(AssertUnwindSafe(make)) {
             Ok(future) => {
                 let joined = Joined::new(future, Arc::clone(&self.cell));
-                _ = self.task.set(scheduler.insert(joined));
-                // Against `abort`: either it finds the task and wakes it, or the first poll, which
-                // is to come, finds what it has set.
-                fence(Ordering::SeqCst);
+                self.cell.set_task(scheduler.insert(joined));
             }
             Err(payload) => self.fail(JoinError::panicked(payload)),
         }

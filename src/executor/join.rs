@@ -7,13 +7,13 @@ use std::future::Future;
 use std::mem;
 use std::panic::{self, AssertUnwindSafe};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use pin_project_lite::pin_project;
 
-use super::scheduler::TaskRef;
+use super::scheduler::{Remote, TaskId};
 use crate::panics::{FirstPanic, Payload};
 use crate::sys::lock::{Guard, Lock};
 
@@ -43,15 +43,16 @@ use crate::sys::lock::{Guard, Lock};
 /// });
 /// ```
 pub struct JoinHandle<T> {
-    task: Whose,
     cell: Arc<JoinCell<T>>,
+    /// Where the task is, unless it is none of an executor.
+    remote: Option<Arc<Remote>>,
     /// Whether it was polled and left a waker: then the next poll most likely finds a result.
     waiting: bool,
 }
 
 impl<T> JoinHandle<T> {
-    pub(super) fn new(task: Whose, cell: Arc<JoinCell<T>>) -> Self {
-        JoinHandle { task, cell, waiting: false }
+    pub(super) fn new(cell: Arc<JoinCell<T>>, remote: Option<Arc<Remote>>) -> Self {
+        JoinHandle { cell, remote, waiting: false }
     }
 
     /// Ends the task at its next turn: its future is dropped on its own thread, and the handle
@@ -70,16 +71,9 @@ impl<T> JoinHandle<T> {
     /// });
     /// ```
     pub fn abort(&self) {
-        self.cell.aborted.store(true, Ordering::Release);
-        match &self.task {
-            Whose::Task(task) => task.schedule(),
-            Whose::Ordered(task) => {
-                fence(Ordering::SeqCst);
-                if let Some(task) = task.get() {
-                    task.schedule();
-                }
-            }
-            Whose::Nobody => {}
+        let task = self.cell.abort();
+        if let (Some(remote), Some(task)) = (&self.remote, task) {
+            remote.schedule(task);
         }
     }
 
@@ -133,15 +127,6 @@ impl<T> fmt::Debug for JoinHandle<T> {
             .field("is_finished", &self.is_finished())
             .finish_non_exhaustive()
     }
-}
-
-/// The task that a handle is for.
-pub(super) enum Whose {
-    Task(TaskRef),
-    /// Ordered by another thread, and there once it has been spawned.
-    Ordered(Arc<OnceLock<TaskRef>>),
-    /// Never taken in, since its executor was ending.
-    Nobody,
 }
 
 /// Says why a task has no output: it panicked, or it was aborted.
@@ -215,10 +200,15 @@ impl fmt::Debug for JoinError {
 
 impl std::error::Error for JoinError {}
 
+/// The bit, beside a task's id, that says that it is to be aborted.
+const ABORTED: u64 = 1 << 63;
+
 /// What a task and its handle share.
 #[derive(Debug)]
 pub(super) struct JoinCell<T> {
-    aborted: AtomicBool,
+    /// The id of the task, as soon as it has one, and whether it is to be aborted. One word, so
+    /// that either who aborts finds the task, or the task finds that it is aborted.
+    task: AtomicU64,
     state: Lock<State<T>>,
 }
 
@@ -232,10 +222,18 @@ enum State<T> {
 
 impl<T> JoinCell<T> {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(JoinCell {
-            aborted: AtomicBool::new(false),
-            state: Lock::new(State::Running(None)),
-        })
+        let state = Lock::new(State::Running(None));
+        Arc::new(JoinCell { task: AtomicU64::new(0), state })
+    }
+
+    /// Tells who aborts which task it is. It was not polled yet.
+    pub(super) fn set_task(&self, task: TaskId) {
+        self.task.fetch_or(task.to_bits(), Ordering::AcqRel);
+    }
+
+    /// Has the next poll of the task end it, and returns which it is, if it is there already.
+    fn abort(&self) -> Option<TaskId> {
+        TaskId::from_bits(self.task.fetch_or(ABORTED, Ordering::AcqRel))
     }
 
     fn lock(&self) -> Guard<'_, State<T>> {
@@ -243,7 +241,7 @@ impl<T> JoinCell<T> {
     }
 
     pub(super) fn is_aborted(&self) -> bool {
-        self.aborted.load(Ordering::Acquire)
+        self.task.load(Ordering::Acquire) & ABORTED != 0
     }
 
     /// Keeps the result and gives back the waker of whoever awaits it.
@@ -309,7 +307,7 @@ pub(crate) struct Completion<T>(Arc<JoinCell<T>>);
 /// A handle for work that is no task, and the means to complete it.
 pub(crate) fn completion<T>() -> (Completion<T>, JoinHandle<T>) {
     let cell = JoinCell::new();
-    (Completion(Arc::clone(&cell)), JoinHandle::new(Whose::Nobody, cell))
+    (Completion(Arc::clone(&cell)), JoinHandle::new(cell, None))
 }
 
 impl<T> Completion<T> {

@@ -22,9 +22,8 @@
 //!
 //! # Tasks that nobody wakes
 //!
-//! Many tasks are done in their first poll, or only ever wake themselves. Those are polled with one
-//! [`TaskWaker`] after another's turn: it becomes a task's own when a poll leaves a clone of it
-//! somewhere.
+//! Many tasks are done in their first poll, or only ever wake themselves. One [`TaskWaker`] serves
+//! all of those in turn. When a poll leaves a clone of it somewhere, it becomes that task's own.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -48,8 +47,8 @@ pin_project! {
     /// A task as the table keeps it. When its future is done, it gives back the waker of whoever awaits the `JoinHandle`.
     #[project = Projection]
     pub(super) struct Body<F: ?Sized> {
-        // What it is polled with, if it has one of its own.
-        waker: Option<TaskWaker>,
+        // What its wakers share, once it has one of its own.
+        task: Option<Arc<Task>>,
         #[pin]
         future: F,
     }
@@ -57,9 +56,14 @@ pin_project! {
 
 pub(super) type TaskBody = Pin<Box<Body<dyn Future<Output = Option<Waker>>>>>;
 
-/// Names a task: where it stands in the table, and which of those that stood there it is.
+/// Names a task: where it stands in the table, and which of those that stood there it is. It leaves
+/// the two upper bits to others, and is never zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct TaskId(u64);
+
+/// The bits of an id: the slot in the lower half, then the generation, and one that is always set.
+const NAMED: u64 = 1 << 61;
+const GENERATION: u64 = (NAMED - 1) & !(u32::MAX as u64);
 
 /// The order of what is dropped before all others.
 const FIRST_TO_GO: NonZeroU64 = NonZeroU64::MIN;
@@ -78,14 +82,24 @@ const QUEUED: u64 = 1 << 62;
 const ROOT: usize = u32::MAX as usize;
 
 impl TaskId {
-    /// The generation counts the spawns, without their upper half and more: an id that comes again
-    /// in the same slot after 2^31 spawns costs a spurious poll.
+    /// The generation counts the spawns, the lower 29 bits of them: an id that comes again in the
+    /// same slot after as many costs a spurious poll.
     fn new(slot: usize, order: NonZeroU64) -> Self {
-        Self((order.get() << 34 >> 2 | slot as u64) & !QUEUED)
+        Self(order.get() << 32 & GENERATION | NAMED | slot as u64)
     }
 
     fn slot(self) -> usize {
         self.0 as u32 as usize
+    }
+
+    /// As a number that is not zero.
+    pub(super) fn to_bits(self) -> u64 {
+        self.0
+    }
+
+    /// The id in a number, whatever the two upper bits are; `None` if there is none.
+    pub(super) fn from_bits(bits: u64) -> Option<Self> {
+        (bits & NAMED != 0).then_some(Self(bits & (NAMED | GENERATION | u64::from(u32::MAX))))
     }
 
     pub(super) fn is_root(self) -> bool {
@@ -121,16 +135,27 @@ impl Wake for Task {
     }
 }
 
-/// What a task is polled with.
+impl Task {
+    fn new(remote: &Arc<Remote>, id: TaskId) -> Arc<Self> {
+        Arc::new(Task { state: AtomicU64::new(id.0), remote: Arc::clone(remote) })
+    }
+
+    /// Notes that the poll begins: later wakes queue the task anew. Acquires what was written
+    /// before any wake since the last poll, also by those that found the task queued.
+    #[inline]
+    fn begin_poll(&self) {
+        self.state.fetch_and(!QUEUED, Ordering::AcqRel);
+    }
+}
+
+/// What tasks are polled with that have no waker of their own, and the root future.
 struct TaskWaker {
     task: Arc<Task>,
     waker: Waker,
 }
 
 impl TaskWaker {
-    fn new(remote: &Arc<Remote>, id: TaskId) -> Self {
-        let (state, remote) = (AtomicU64::new(id.0), Arc::clone(remote));
-        let task = Arc::new(Task { state, remote });
+    fn new(task: Arc<Task>) -> Self {
         TaskWaker { waker: Waker::from(Arc::clone(&task)), task }
     }
 
@@ -149,13 +174,6 @@ impl TaskWaker {
         // Whoever dropped the last clone is through with the task before it serves another.
         fence(Ordering::Acquire);
         false
-    }
-
-    /// Notes that the poll begins: later wakes queue the task anew. Acquires what was written
-    /// before any wake since the last poll, also by those that found the task queued.
-    #[inline]
-    fn begin_poll(&self) {
-        self.task.state.fetch_and(!QUEUED, Ordering::AcqRel);
     }
 }
 
@@ -187,7 +205,7 @@ impl Remote {
 
     /// Queues a task for its next poll, from whatever thread.
     #[inline]
-    fn schedule(&self, id: TaskId) {
+    pub(super) fn schedule(&self, id: TaskId) {
         INNERMOST.with(|innermost| match &*innermost.borrow() {
             Some(it) if ptr::eq(&*it.remote, self) => it.push(id),
             _ => self.push(id),
@@ -205,20 +223,6 @@ impl Remote {
                 _ = wakeup.wake();
             }
         }
-    }
-}
-
-/// Where a task is to be found by those who have no waker of it. It may be gone already.
-#[derive(Debug)]
-pub(super) struct TaskRef {
-    remote: Arc<Remote>,
-    id: TaskId,
-}
-
-impl TaskRef {
-    /// Has the task polled once more.
-    pub(super) fn schedule(&self) {
-        self.remote.schedule(self.id);
     }
 }
 
@@ -271,7 +275,7 @@ impl Scheduler {
     pub(super) fn new(wakeup: &Arc<EventFd>) -> Rc<Self> {
         let remote = Remote::new(wakeup);
         Rc::new(Scheduler {
-            root: TaskWaker::new(&remote, TaskId::new(ROOT, FIRST_TO_GO)),
+            root: TaskWaker::new(Task::new(&remote, TaskId::new(ROOT, FIRST_TO_GO))),
             remote,
             local: RefCell::new(VecDeque::new()),
             tasks: RefCell::new(Slab::new()),
@@ -393,7 +397,7 @@ impl Scheduler {
         if self.root.task.id() != id {
             return None;
         }
-        self.root.begin_poll();
+        self.root.task.begin_poll();
         Some(&self.root.waker)
     }
 
@@ -402,26 +406,27 @@ impl Scheduler {
         self.closing.get()
     }
 
+    pub(super) fn remote(&self) -> &Arc<Remote> {
+        &self.remote
+    }
+
     /// Takes a task in and queues it for its first poll.
-    pub(super) fn insert(&self, future: impl Future<Output = Option<Waker>> + 'static) -> TaskRef {
-        self.insert_as(self.next_order(), Box::pin(Body { waker: None, future }))
+    pub(super) fn insert<F>(&self, future: F) -> TaskId
+    where
+        F: Future<Output = Option<Waker>> + 'static,
+    {
+        self.insert_as(self.next_order(), Box::pin(Body { task: None, future }))
     }
 
     /// Takes a task in that is dropped before all others when the executor ends.
-    pub(super) fn insert_first_to_go(
-        &self,
-        future: impl Future<Output = Option<Waker>> + 'static,
-    ) -> TaskRef {
-        self.insert_as(FIRST_TO_GO, Box::pin(Body { waker: None, future }))
+    pub(super) fn insert_first_to_go<F>(&self, future: F)
+    where
+        F: Future<Output = Option<Waker>> + 'static,
+    {
+        self.insert_as(FIRST_TO_GO, Box::pin(Body { task: None, future }));
     }
 
-    fn next_order(&self) -> NonZeroU64 {
-        let order = self.spawned.get().saturating_add(1);
-        self.spawned.set(order);
-        order
-    }
-
-    fn insert_as(&self, order: NonZeroU64, body: TaskBody) -> TaskRef {
+    fn insert_as(&self, order: NonZeroU64, body: TaskBody) -> TaskId {
         let mut tasks = self.tasks.borrow_mut();
         if tasks.len() == tasks.capacity() {
             // By a quarter: tasks are many, and what doubles is half empty.
@@ -431,7 +436,13 @@ impl Scheduler {
         let slot = tasks.insert(Entry { body: Some(body), order });
         let id = TaskId::new(slot, order);
         self.push(id);
-        TaskRef { remote: Arc::clone(&self.remote), id }
+        id
+    }
+
+    fn next_order(&self) -> NonZeroU64 {
+        let order = self.spawned.get().saturating_add(1);
+        self.spawned.set(order);
+        order
     }
 
     /// Takes a task out of the table for a poll; `None` if it is done.
@@ -446,18 +457,19 @@ impl Scheduler {
 
     /// Polls a task that was taken out. Later wakes queue it anew.
     #[inline]
-    pub(super) fn poll(&self, id: TaskId, task: &mut TaskBody) -> Poll<Option<Waker>> {
-        let Projection { waker, future } = task.as_mut().project();
-        let own = match waker {
-            Some(own) => {
-                own.begin_poll();
-                own
-            }
-            None => waker.insert(self.take_spare(id)),
-        };
-        let polled = future.poll(&mut Context::from_waker(&own.waker));
-        if !own.is_shared() {
-            self.spare.set(waker.take());
+    pub(super) fn poll(&self, id: TaskId, body: &mut TaskBody) -> Poll<Option<Waker>> {
+        let Projection { task, future } = body.as_mut().project();
+        if let Some(task) = task {
+            task.begin_poll();
+            let waker = Waker::from(Arc::clone(task));
+            return future.poll(&mut Context::from_waker(&waker));
+        }
+        let spare = self.take_spare(id);
+        let polled = future.poll(&mut Context::from_waker(&spare.waker));
+        if spare.is_shared() {
+            *task = Some(spare.task);
+        } else {
+            self.spare.set(Some(spare));
         }
         polled
     }
@@ -468,7 +480,7 @@ impl Scheduler {
                 spare.serve(id);
                 spare
             }
-            None => TaskWaker::new(&self.remote, id),
+            None => TaskWaker::new(Task::new(&self.remote, id)),
         }
     }
 
