@@ -12,6 +12,7 @@
 //! cloning or dropping a waker) runs under any of them.
 
 mod alarm;
+mod line;
 mod source;
 mod timers;
 
@@ -20,17 +21,18 @@ use std::convert::Infallible;
 use std::io::{self, Write};
 use std::mem::{self, ManuallyDrop};
 use std::os::fd::{AsFd, BorrowedFd, RawFd};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Once};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 pub(crate) use alarm::Alarm;
-pub(crate) use source::{Direction, Source, Waiter};
+pub(crate) use line::{Direction, Parked};
+pub(crate) use source::{Source, Waiter};
 use timers::Timers;
 
 use crate::panics::wake_all;
-use crate::selector::{Events, Poller, RawEvents, Selector};
+use crate::selector::{Events, Poller, RawEvents, Reported, Selector};
 use crate::sys::event_fd::EventFd;
 use crate::sys::fork::PerProcess;
 use crate::sys::lock::{Guard, Lock};
@@ -43,8 +45,9 @@ const BUDGET: u32 = 128;
 
 /// One thread's reactor.
 pub(crate) struct Reactor {
-    /// Tells reactors apart in what waiters remember; unlike an address it is never used again.
-    id: u64,
+    /// Tells reactors apart in what waiters remember, never zero. Unlike an address it is not used
+    /// again soon.
+    id: u32,
     poller: Poller,
     selector: Lock<Selector<Arc<Source>>>,
     timers: Lock<Timers>,
@@ -65,6 +68,9 @@ thread_local! {
     static CURRENT: ManuallyDrop<RefCell<Option<Arc<Reactor>>>> =
         const { ManuallyDrop::new(RefCell::new(None)) };
     static RELEASE: Release = const { Release };
+    /// The id of this thread's reactor while it is driven, else zero: what `CURRENT` and the
+    /// reactor say, at one look.
+    static DRIVEN: Cell<u32> = const { Cell::new(0) };
     static BUDGET_LEFT: Cell<u32> = const { Cell::new(BUDGET) };
 }
 
@@ -74,13 +80,14 @@ struct Release;
 impl Drop for Release {
     fn drop(&mut self) {
         let reactor = CURRENT.with(|current| current.take());
+        note_driven();
         drop(reactor);
     }
 }
 
 impl Reactor {
     fn new() -> Result<Arc<Self>, Refused> {
-        static IDS: AtomicU64 = AtomicU64::new(0);
+        static IDS: AtomicU32 = AtomicU32::new(1);
         let mut selector = Selector::new().map_err(Refused::by("epoll_create1"))?;
         let wakeup = EventFd::new().map_err(Refused::by("eventfd"))?;
         let own = Arc::new(Source::new(&wakeup));
@@ -88,7 +95,7 @@ impl Reactor {
             .register_handle(&wakeup, Events::READ | Events::EDGE, own)
             .map_err(Refused::by("epoll_ctl"))?;
         Ok(Arc::new(Reactor {
-            id: IDS.fetch_add(1, Ordering::Relaxed),
+            id: IDS.fetch_add(1, Ordering::Relaxed).max(1),
             poller: selector.poller(),
             selector: Lock::new(selector),
             timers: Lock::new(Timers::new()),
@@ -123,6 +130,7 @@ impl Reactor {
     fn install() -> Result<Arc<Self>, Refused> {
         let reactor = Self::new()?;
         let former = CURRENT.with(|current| current.replace(Some(Arc::clone(&reactor))));
+        note_driven();
         drop(former);
         Ok(reactor)
     }
@@ -157,24 +165,31 @@ impl Reactor {
         // Only this thread adds deadlines, so none can come while it waits.
         let timed = self.timed.load(Ordering::Relaxed);
         let timeout = if timed { self.timers().bound(limit) } else { limit };
-        let Turn { events, busy, woken } = turn;
-        self.poller.wait(timeout, events)?;
-        self.selector().take_each(events, |events, source| {
-            // Not to be waited for here, where the selector is locked: who has locked the source
-            // may want the selector.
-            if !source.try_collect(events, woken) {
-                put_off(busy, source, events);
-            }
-        });
-        if !busy.is_empty() {
-            busy.drain(..).for_each(|(source, events)| source.collect(events, woken));
-        }
+        self.poller.wait(timeout, &mut turn.events)?;
+        self.collect(turn);
         if timed {
             let mut timers = self.timers();
-            timers.take_due(woken);
+            timers.take_due(&mut turn.woken);
             self.timed.store(!timers.is_empty(), Ordering::Relaxed);
         }
         Ok(())
+    }
+
+    /// Gathers the wakers of what the wait has found. A function of its own, for the loop's sake: in
+    /// line it would want registers that `turn` has taken.
+    #[inline(never)]
+    fn collect(&self, turn: &mut Turn) {
+        let Turn { events, busy, woken } = turn;
+        self.selector().take_each(events, |reported, source| {
+            // Not to be waited for here, where the selector is locked: who has locked the source
+            // may want the selector.
+            if !source.try_collect(reported, woken) {
+                put_off(busy, source, reported);
+            }
+        });
+        if !busy.is_empty() {
+            busy.drain(..).for_each(|(source, reported)| source.collect(reported, woken));
+        }
     }
 
     fn register(&self, source: &Arc<Source>) -> io::Result<()> {
@@ -212,6 +227,12 @@ impl Reactor {
         self.driven.load(Ordering::SeqCst) > 0
     }
 
+    /// Whether it is this thread's, and driven.
+    #[inline]
+    fn is_driven_here(&self) -> bool {
+        DRIVEN.get() == self.id
+    }
+
     /// When the nearest deadline is; called on the thread of the reactor.
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         self.timers().bound(None).map(|left| Instant::now() + left)
@@ -241,8 +262,8 @@ impl AsFd for Reactor {
 }
 
 #[cold]
-fn put_off(busy: &mut Vec<(Arc<Source>, Events)>, source: &Arc<Source>, events: Events) {
-    busy.push((Arc::clone(source), events));
+fn put_off(busy: &mut Vec<(Arc<Source>, Reported)>, source: &Arc<Source>, reported: Reported) {
+    busy.push((Arc::clone(source), reported));
 }
 
 impl std::fmt::Debug for Reactor {
@@ -281,7 +302,7 @@ impl std::fmt::Display for Refused {
 pub(crate) struct Turn {
     events: RawEvents,
     /// Sources that others had locked.
-    busy: Vec<(Arc<Source>, Events)>,
+    busy: Vec<(Arc<Source>, Reported)>,
     woken: Vec<Waker>,
 }
 
@@ -294,9 +315,16 @@ impl Turn {
         }
     }
 
-    /// What the last turn found, to be woken now that no lock is held.
-    pub(crate) fn woken(&mut self) -> impl Iterator<Item = Waker> + '_ {
-        self.woken.drain(..)
+    /// Wakes whom the last turn has found, now that no lock is held. Lets the first panic go on after
+    /// the last.
+    #[inline]
+    pub(crate) fn wake(&mut self) {
+        // A quiet program has one at a time.
+        match self.woken.len() {
+            0 => {}
+            1 => wake_all(self.woken.pop()),
+            _ => wake_all(self.woken.drain(..)),
+        }
     }
 }
 
@@ -316,6 +344,7 @@ pub(crate) fn drive() -> Result<Driving, Refused> {
         None => Reactor::install()?,
     };
     let outermost = reactor.driven.fetch_add(1, Ordering::SeqCst) == 0;
+    note_driven();
     let driving = Driving { reactor };
     if outermost && AWAITED.load(Ordering::Acquire) {
         wake_all(take_awaiting());
@@ -363,6 +392,7 @@ impl Driving {
 impl Drop for Driving {
     fn drop(&mut self) {
         let strangers = self.reactor.end_drive();
+        note_driven();
         if thread_is_ending() && !self.reactor.is_driven() {
             // Nobody comes after us who would let go of the reactor.
             drop(Release);
@@ -377,6 +407,15 @@ pub(crate) fn is_driven_here() -> bool {
         let current = current.borrow();
         current.as_ref().is_some_and(|reactor| reactor.is_driven() && reactor.poller.is_ours())
     })
+}
+
+/// Puts [`DRIVEN`] right, after its parts have changed.
+fn note_driven() {
+    let driven = CURRENT.with(|current| {
+        let current = current.borrow();
+        current.as_ref().filter(|reactor| reactor.is_driven()).map(|reactor| reactor.id)
+    });
+    DRIVEN.set(driven.unwrap_or(0));
 }
 
 fn thread_is_ending() -> bool {

@@ -227,7 +227,7 @@ impl Seqpacket {
     /// ```
     pub async fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let receive = |socket: &_| rights::receive_record(socket, buffer);
-        self.0.operation(Direction::Read, false, receive, |_| false).await
+        self.0.operation(Direction::Read, receive, |_| false).await
     }
 
     /// Ends one direction, or both. See shutdown(2).

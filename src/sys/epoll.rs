@@ -230,13 +230,23 @@ impl EventBuffer {
         self.events.len()
     }
 
-    /// Returns the mask and the data of one event. The struct is packed on x86-64, so its fields
-    /// are copied out.
+    /// Returns the mask and the data of one event.
     #[inline]
     pub(crate) fn get(&self, index: usize) -> Option<(u32, u64)> {
-        let event = self.events.get(index).filter(|_| index < self.len)?;
-        Some((event.events, event.u64))
+        self.events.get(index).filter(|_| index < self.len).map(parts)
     }
+
+    /// Returns the masks and the data of all events.
+    #[inline]
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, u64)> + '_ {
+        self.events.get(..self.len).unwrap_or_default().iter().map(parts)
+    }
+}
+
+/// Copies the fields out: the struct is packed on x86-64.
+#[inline]
+fn parts(event: &libc::epoll_event) -> (u32, u64) {
+    (event.events, event.u64)
 }
 
 impl fmt::Debug for EventBuffer {
