@@ -338,7 +338,7 @@ impl<T> Selector<T> {
             return Ok(Some(io::Error::from_raw_os_error(code)));
         }
         match entry.kind {
-            Kind::Handle(_) if socket::is_socket(entry.fd) => socket::take_error(entry.fd),
+            Kind::Handle(handle) if socket::is_socket(handle.fd) => socket::take_error(handle.fd),
             _ => Ok(None),
         }
     }

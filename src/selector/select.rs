@@ -194,9 +194,10 @@ impl<T> Selector<T> {
     fn key(&mut self, (reported, data): (u32, u64)) -> Option<ReadyKey> {
         let token = Token::from_data(data);
         match self.table.by_token_mut(token) {
-            Some(Entry { kind: Kind::Handle(handle), fd, .. }) => {
+            Some(Entry { kind: Kind::Handle(handle), .. }) => {
                 let events = handle.report(reported);
-                (!events.is_empty()).then(|| ReadyKey::new(token, *fd, events, Report::Nothing))
+                (!events.is_empty())
+                    .then(|| ReadyKey::new(token, handle.fd, events, Report::Nothing))
             }
             Some(_) => self.key_of_source(token),
             None => {
@@ -215,7 +216,7 @@ impl<T> Selector<T> {
             return None;
         }
         let (events, report) = entry.kind.read()?;
-        let key = ReadyKey::new(token, entry.fd, events, report);
+        let key = ReadyKey::new(token, entry.kind.fd(), events, report);
         if events.intersects(Events::FINISHED | Events::SIGNAL) {
             self.after_reading(&key);
         }
@@ -298,14 +299,14 @@ impl<T> Selector<T> {
         let mut outside = Vec::new();
         for (token, entry) in self.table.in_set() {
             if matches!(entry.kind, Kind::Handle(handle) if handle.fired) {
-                outside.push(entry.fd);
+                outside.push(entry.kind.fd());
                 continue;
             }
-            match new.add(entry.fd, entry.kind.epoll_mask(), token.to_data()) {
+            match new.add(entry.kind.fd(), entry.kind.epoll_mask(), token.to_data()) {
                 Ok(()) => {}
                 // The living must not be left behind for a lack that passes.
                 Err(error) if is_lack(&error) => return Err(error),
-                Err(_) => outside.push(entry.fd),
+                Err(_) => outside.push(entry.kind.fd()),
             }
         }
         Ok(outside)
