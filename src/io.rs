@@ -154,6 +154,12 @@ impl<T> Async<T> {
         self.source().fd()
     }
 
+    /// Asks whether another connection waits in the queue of a listener. For `accept(2)` to find
+    /// none takes ten times as long: it makes the new socket first.
+    pub(crate) fn has_next(&self) -> bool {
+        descriptor::is_readable(self.fd()).unwrap_or(true)
+    }
+
     /// Whether it is registered with a reactor that is driven.
     pub(crate) fn is_watched(&self) -> bool {
         self.source().is_watched()

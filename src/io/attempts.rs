@@ -34,8 +34,8 @@ where
     }
 
     #[inline]
-    fn is_short(&self, &got: &usize) -> bool {
-        got > 0 && got < self.buffer.len()
+    fn drains(&self, object: &Async<T>, &got: &usize) -> bool {
+        got > 0 && got < self.buffer.len() && object.source().trusts_short()
     }
 }
 
@@ -89,8 +89,8 @@ where
     }
 
     #[inline]
-    fn is_short(&self, &put: &usize) -> bool {
-        put < self.bytes.len()
+    fn drains(&self, object: &Async<T>, &put: &usize) -> bool {
+        put < self.bytes.len() && object.source().trusts_short()
     }
 }
 

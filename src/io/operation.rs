@@ -25,10 +25,9 @@ pub(crate) trait Attempt<T> {
     /// It is tried.
     fn run(&mut self, object: &Async<T>) -> io::Result<Self::Output>;
 
-    /// Whether a result is less than was asked for; see
-    /// [`Source::trusts_short`](reactor::Source::trusts_short).
+    /// Whether this result tells that another attempt would block.
     #[inline]
-    fn is_short(&self, _done: &Self::Output) -> bool {
+    fn drains(&self, _object: &Async<T>, _done: &Self::Output) -> bool {
         false
     }
 }
@@ -58,8 +57,8 @@ where
     }
 
     #[inline]
-    fn is_short(&self, done: &R) -> bool {
-        (self.short)(done)
+    fn drains(&self, object: &Async<T>, done: &R) -> bool {
+        (self.short)(done) && object.source().trusts_short()
     }
 }
 
@@ -120,8 +119,7 @@ impl<T> Async<T> {
                     Err(error) if would_block(&error) => source.drained(direction, edges),
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                     done => {
-                        let short = matches!(&done, Ok(done) if attempt.is_short(done));
-                        if short && source.trusts_short() {
+                        if matches!(&done, Ok(done) if attempt.drains(self, done)) {
                             source.drained(direction, edges);
                         }
                         return Poll::Ready(done);

@@ -225,6 +225,10 @@ impl Attempt<std::net::TcpListener> for Accept {
             Err(error) => Err(error),
         }
     }
+
+    fn drains(&self, listener: &TcpListener, _: &(TcpStream, SocketAddr)) -> bool {
+        !listener.has_next()
+    }
 }
 
 /// A stream that is non-blocking, and for which a short read or write tells that nothing is left.
