@@ -14,6 +14,7 @@
 mod alarm;
 mod line;
 mod source;
+mod spin;
 mod timers;
 
 use std::cell::{Cell, RefCell};
@@ -29,6 +30,7 @@ use std::time::{Duration, Instant};
 pub(crate) use alarm::Alarm;
 pub(crate) use line::{Direction, Parked};
 pub(crate) use source::{Source, Waiter};
+pub use spin::{Spin, spin};
 use timers::Timers;
 
 use crate::panics::wake_all;
@@ -165,7 +167,7 @@ impl Reactor {
         // Only this thread adds deadlines, so none can come while it waits.
         let timed = self.timed.load(Ordering::Relaxed);
         let timeout = if timed { self.timers().bound(limit) } else { limit };
-        self.poller.wait(timeout, &mut turn.events)?;
+        self.wait(timeout, &mut turn.events)?;
         self.collect(turn);
         if timed {
             let mut timers = self.timers();
@@ -173,6 +175,26 @@ impl Reactor {
             self.timed.store(!timers.is_empty(), Ordering::Relaxed);
         }
         Ok(())
+    }
+
+    /// Waits for events. If the thread is to spin, it looks for them again and again before.
+    #[inline]
+    fn wait(&self, mut timeout: Option<Duration>, events: &mut RawEvents) -> io::Result<()> {
+        let mut spinning = spin::before(timeout);
+        // One call in a loop, so that there is one place of it to be compiled in line.
+        loop {
+            let looks = spinning.as_ref().map(|_| Duration::ZERO);
+            self.poller.wait(looks.or(timeout), events)?;
+            match &spinning {
+                Some(now) if events.is_empty() => {
+                    if now.is_over() {
+                        timeout = now.left();
+                        spinning = None;
+                    }
+                }
+                _ => return Ok(()),
+            }
+        }
     }
 
     /// Gathers the wakers of what the wait has found. A function of its own, for the loop's sake: in
