@@ -116,14 +116,17 @@ impl<T> Async<T> {
             if let Some(edges) = source.worth_a_try(direction) {
                 ready!(reactor::spend_budget(cx));
                 match attempt.run(self) {
-                    Err(error) if would_block(&error) => source.drained(direction, edges),
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                    done => {
-                        if matches!(&done, Ok(done) if attempt.drains(self, done)) {
+                    Ok(done) => {
+                        if attempt.drains(self, &done) {
                             source.drained(direction, edges);
                         }
-                        return Poll::Ready(done);
+                        return Poll::Ready(Ok(done));
                     }
+                    Err(error) => match Failed::from(error) {
+                        Failed::WouldBlock => source.drained(direction, edges),
+                        Failed::Interrupted => continue,
+                        Failed::For(error) => return Poll::Ready(Err(error)),
+                    },
                 }
             }
             ready!(source.wait(direction, parked, cx))?;
@@ -164,6 +167,25 @@ impl<T, A: Attempt<T>> Drop for Operation<'_, T, A> {
 impl<T, A: Attempt<T>> fmt::Debug for Operation<'_, T, A> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Operation").field("parked", &self.parked).finish_non_exhaustive()
+    }
+}
+
+/// How an attempt has failed.
+enum Failed {
+    WouldBlock,
+    Interrupted,
+    For(io::Error),
+}
+
+impl From<io::Error> for Failed {
+    /// Out of line, for what is long is to tell kinds of errors apart.
+    #[inline(never)]
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::WouldBlock => Failed::WouldBlock,
+            io::ErrorKind::Interrupted => Failed::Interrupted,
+            _ => Failed::For(error),
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Who waits for one descriptor.
 
+use std::mem;
 use std::task::Waker;
 
 /// What one waits for: to read or to write.
@@ -41,13 +42,13 @@ const POLLER: u32 = 1;
 
 /// All who wait for one descriptor. Most have a reader and nobody else ever, so that is what it has
 /// room for.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Line {
     /// The first who waits to read.
     reader: Option<Waiting>,
     /// Made when somebody else waits for the first time.
     rest: Option<Box<Rest>>,
-    /// The key that was given last, or zero.
+    /// The key that was given last.
     keys: u32,
 }
 
@@ -58,12 +59,18 @@ struct Rest {
     others: Vec<(Direction, Waiting)>,
 }
 
+impl Default for Line {
+    fn default() -> Self {
+        Line { reader: None, rest: None, keys: POLLER }
+    }
+}
+
 impl Line {
     /// A key that nobody has who waits here. After 2³² it begins anew: who left a waker so long ago,
     /// and was neither polled nor dropped since, may take back another's.
     #[inline]
     pub(super) fn new_key(&mut self) -> u32 {
-        self.keys = self.keys.checked_add(1).unwrap_or(0).max(POLLER + 1);
+        self.keys = self.keys.checked_add(1).unwrap_or(POLLER + 1);
         self.keys
     }
 
@@ -93,10 +100,13 @@ impl Line {
         }
     }
 
-    /// Lets the first wait for a direction.
+    /// Lets the first wait for a direction, for which nobody waits.
     #[inline(always)]
     pub(super) fn add_first(&mut self, direction: Direction, waiting: Waiting) {
-        *self.first(direction) = Some(waiting);
+        let nobody = self.first(direction).replace(waiting);
+        debug_assert!(nobody.is_none());
+        // There is nothing to be dropped, and this says so.
+        mem::forget(nobody);
     }
 
     pub(super) fn add(&mut self, direction: Direction, waiting: Waiting) {

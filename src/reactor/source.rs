@@ -259,7 +259,7 @@ impl Source {
             return self.wait_again(direction, parked, cx);
         }
         // Foreign code, and therefore before the lock.
-        match self.park_first(direction, parked, cx.waker().clone()) {
+        match self.park_first(direction, parked.key, parked, cx.waker().clone()) {
             None => Poll::Pending,
             Some(waker) => self.wait_in_line(direction, parked, waker),
         }
@@ -276,23 +276,29 @@ impl Source {
         if self.waits_already(direction, parked.key, cx.waker()) {
             return Poll::Pending;
         }
-        match self.park_first(direction, parked, cx.waker().clone()) {
+        match self.park_first(direction, 0, parked, cx.waker().clone()) {
             None => Poll::Pending,
             Some(waker) => self.wait_in_line(direction, parked, waker),
         }
     }
 
     /// Leaves a waker in the common case: the first to wait for this direction, on the thread where
-    /// the descriptor is watched. Otherwise gives it back.
+    /// the descriptor is watched. Otherwise gives it back. A key of zero is to be made.
     #[inline(always)]
-    fn park_first(&self, direction: Direction, parked: &mut Parked, waker: Waker) -> Option<Waker> {
+    fn park_first(
+        &self,
+        direction: Direction,
+        key: u32,
+        parked: &mut Parked,
+        waker: Waker,
+    ) -> Option<Waker> {
         let mut state = self.lock();
         let Some(thread) = state.drives_here() else { return Some(waker) };
         let Some(edges) = self.nothing_new(direction) else { return Some(waker) };
         if state.line.has_first(direction) {
             return Some(waker);
         }
-        let key = match parked.key {
+        let key = match key {
             0 => state.line.new_key(),
             // It might find the waker that it has left before among the others.
             _ if state.line.has_others() => return Some(waker),
