@@ -20,7 +20,7 @@ use super::line::{Direction, Line, Parked, Waiting};
 use super::{Reactor, spend_budget, warn_if_not_driven};
 use crate::panics::wake_all;
 use crate::selector::Reported;
-use crate::sys::descriptor;
+use crate::sys::descriptor::{self, Polled};
 use crate::sys::lock::{Guard, Lock};
 
 /// A descriptor as the reactor knows it.
@@ -237,13 +237,33 @@ impl Source {
     /// Asks `poll(2)` whether a try would block, and takes note of the answer, so that a try or a
     /// wait that follows agrees with it.
     fn ask_kernel(&self, direction: Direction) -> io::Result<bool> {
-        let edges = self.readiness[direction as usize].edges.load(Ordering::Acquire);
+        let edges = self.edges(direction);
         let ready = match direction {
             Direction::Read => descriptor::is_readable(self.fd)?,
             Direction::Write => descriptor::is_writable(self.fd)?,
         };
-        self.drained(direction, if ready { edges.wrapping_sub(1) } else { edges });
+        self.note_answer(direction, edges, ready);
         Ok(ready)
+    }
+
+    /// Asks for both directions. Whoever has just connected mostly finds nothing to read yet, and
+    /// knows by this without a call that would fail.
+    fn ask_kernel_for_both(&self) -> io::Result<Polled> {
+        let edges = [Direction::Read, Direction::Write].map(|direction| self.edges(direction));
+        let polled = descriptor::poll_both(self.fd)?;
+        self.note_answer(Direction::Read, edges[0], polled.readable);
+        self.note_answer(Direction::Write, edges[1], polled.writable);
+        Ok(polled)
+    }
+
+    #[inline]
+    fn edges(&self, direction: Direction) -> u32 {
+        self.readiness[direction as usize].edges.load(Ordering::Acquire)
+    }
+
+    /// Takes note of what the kernel has answered to a question that was asked at `edges`.
+    fn note_answer(&self, direction: Direction, edges: u32, ready: bool) {
+        self.drained(direction, if ready { edges.wrapping_sub(1) } else { edges });
     }
 
     /// Leaves a waker, or is ready if a try is worth it again. Ready with an error if the
@@ -259,7 +279,7 @@ impl Source {
             return self.wait_again(direction, parked, cx);
         }
         // Foreign code, and therefore before the lock.
-        match self.park_first(direction, parked.key, parked, cx.waker().clone()) {
+        match self.park_first(direction, 0, parked, cx.waker().clone()) {
             None => Poll::Pending,
             Some(waker) => self.wait_in_line(direction, parked, waker),
         }
@@ -276,7 +296,7 @@ impl Source {
         if self.waits_already(direction, parked.key, cx.waker()) {
             return Poll::Pending;
         }
-        match self.park_first(direction, 0, parked, cx.waker().clone()) {
+        match self.park_first(direction, parked.key, parked, cx.waker().clone()) {
             None => Poll::Pending,
             Some(waker) => self.wait_in_line(direction, parked, waker),
         }
@@ -402,8 +422,7 @@ impl Source {
     #[inline]
     pub(crate) fn take_back(&self, direction: Direction, parked: Parked) {
         // An edge since then has taken the waker, so that most parties need not look for it.
-        let edges = || self.readiness[direction as usize].edges.load(Ordering::Acquire);
-        if parked.key != 0 && edges() == parked.edges {
+        if parked.key != 0 && self.edges(direction) == parked.edges {
             self.withdraw(direction, parked.key);
         }
     }
@@ -441,6 +460,18 @@ impl Waiter<'_> {
             ready!(self.source.wait(self.direction, &mut self.parked, cx))?;
         }
         spend_budget(cx).map(Ok)
+    }
+
+    /// For the writing side of a socket for which `connect(2)` is under way: ready when that has
+    /// ended, with whether it may have failed.
+    pub(crate) fn poll_connected(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        loop {
+            let polled = self.source.ask_kernel_for_both()?;
+            if polled.writable {
+                return spend_budget(cx).map(|()| Ok(polled.failed));
+            }
+            ready!(self.source.wait(self.direction, &mut self.parked, cx))?;
+        }
     }
 }
 

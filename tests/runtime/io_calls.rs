@@ -40,7 +40,9 @@ fn traced_cases() -> Vec<kit::Case> {
         case("each_number_is_closed_once", each_number_is_closed_once),
         case("accepts_no_more_than_there_are", accepts_no_more_than_there_are),
         case("_accepts", part_accepts),
+        case("no_call_for_nothing_after_connect", no_call_for_nothing_after_connect),
         case("_connects", part_connects),
+        case("_connects_and_reads", part_connects_and_reads),
         case("_idles", part_idles),
         case("_reads_and_writes", part_reads_and_writes),
         case("_opens_and_closes", part_opens_and_closes),
@@ -196,6 +198,30 @@ fn part_connects() {
     kit::mark("from here");
     assert!(block_on(timeout(Duration::from_millis(20), TcpStream::connect(to))).is_err());
     kit::mark("to here");
+}
+
+/// The question whether the connection has been made tells as well that there is no error, and
+/// nothing to read yet.
+fn no_call_for_nothing_after_connect() {
+    let trace = traced("_connects_and_reads");
+    assert_eq!(trace.count("getsockopt"), 0, "nobody has spoken of an error");
+    let reads = trace.calls("recvfrom");
+    assert!(reads.len() == 1 && reads[0].trim_end().ends_with("= 1"), "{reads:?}");
+    assert_eq!(trace.count("epoll_ctl"), 1, "it waits for what is to be read");
+}
+
+fn part_connects_and_reads() {
+    let listener = std::net::TcpListener::bind(LOCALHOST).unwrap();
+    let to = listener.local_addr().unwrap();
+    block_on(async {
+        kit::mark("from here");
+        let stream = TcpStream::connect(to).await.unwrap();
+        assert!(poll_once(stream.read(&mut [0])).is_pending());
+        let (mut peer, _) = listener.accept().unwrap();
+        peer.write_all(b"x").unwrap();
+        assert_eq!(stream.read(&mut [0; 8]).await.unwrap(), 1);
+        kit::mark("to here");
+    });
 }
 
 /// To find no connection costs `accept4` more than anything else that is done for one.
