@@ -95,7 +95,7 @@ impl Epoll {
         limit: usize,
     ) -> io::Result<()> {
         buffer.len = 0;
-        let limit = c_int::try_from(buffer.events.len().min(limit)).unwrap_or(c_int::MAX);
+        let limit = buffer.capacity().min(limit) as c_int;
         let count = if NANOSECONDS_REFUSED.load(Ordering::Relaxed) {
             self.wait_milliseconds(timeout, buffer, limit)
         } else {
@@ -207,7 +207,8 @@ impl From<Duration> for KernelTimespec {
 
 /// Room for a fixed number of events, and those that the last wait brought.
 pub(crate) struct EventBuffer {
-    /// Always written whole, with zeros at first, so that reading it is safe whatever `len` says.
+    /// Always written whole, with zeros at first, so that reading it is safe whatever `len` says. No
+    /// more than a `c_int` counts.
     events: Box<[libc::epoll_event]>,
     len: usize,
 }
@@ -217,7 +218,8 @@ impl EventBuffer {
     /// for none.
     pub(crate) fn with_capacity(capacity: usize) -> Self {
         let zero = libc::epoll_event { events: 0, u64: 0 };
-        Self { events: vec![zero; capacity.max(1)].into_boxed_slice(), len: 0 }
+        let capacity = capacity.clamp(1, c_int::MAX as usize);
+        Self { events: vec![zero; capacity].into_boxed_slice(), len: 0 }
     }
 
     #[inline]
