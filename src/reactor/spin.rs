@@ -15,8 +15,8 @@ thread_local! {
 /// lives.
 ///
 /// When nothing is ready, a [`block_on`](crate::block_on) sleeps, and it takes the kernel some time
-/// to wake it: on a machine of two cores, a request and its answer over loopback took 34 µs in the
-/// median, and 21 µs with a spin of 50 µs. Instead of sleeping at once, the thread asks the kernel
+/// to wake it: on a machine of two cores, a request and its answer over loopback took 55 µs in the
+/// median, and 22 µs with a spin of 50 µs. Instead of sleeping at once, the thread asks the kernel
 /// again and again whether something is ready (`epoll_wait(2)` with a timeout of zero, some 200 ns
 /// each), until something is, or a timer is due, or the time is over; then it sleeps. It is for
 /// programs whose events follow each other so closely that they come within that time: shorter spins
