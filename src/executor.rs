@@ -19,7 +19,7 @@ use join::{JoinCell, Joined};
 pub use join::{JoinError, JoinHandle};
 use scheduler::{Scheduler, TaskId};
 
-use crate::panics::{FirstPanic, wake_all};
+use crate::panics::FirstPanic;
 use crate::reactor::{self, Driving, Turn};
 use crate::sys::event_fd::EventFd;
 
@@ -256,7 +256,7 @@ impl Executor {
             panic!("selio cannot wait on this thread any more: epoll_wait: {error}");
         }
         self.scheduler.woke_up();
-        wake_all(turn.woken());
+        turn.wake();
     }
 
     /// Drops the tasks that are left. They may still wake, wait and nest; they cannot spawn.

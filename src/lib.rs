@@ -91,5 +91,6 @@ pub mod hyper;
 pub use executor::{Driver, Handle, JoinError, JoinHandle, block_on, handle, spawn};
 pub use future::{join, race, yield_now};
 pub use io::Async;
+pub use reactor::{Spin, spin};
 pub use time::Timer;
 pub use unblock::{Unblock, unblock};

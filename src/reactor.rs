@@ -13,9 +13,11 @@
 //! cloning or dropping a waker) runs under any of them, or while the queue is borrowed.
 
 mod alarm;
+mod line;
 mod queue;
 mod slack;
 mod source;
+mod spin;
 mod timers;
 
 use std::cell::{Cell, RefCell};
@@ -23,18 +25,20 @@ use std::convert::Infallible;
 use std::io::{self, Write};
 use std::mem::{self, ManuallyDrop};
 use std::os::fd::{AsFd, BorrowedFd, RawFd};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Once};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 pub(crate) use alarm::Alarm;
+pub(crate) use line::{Direction, Parked};
 pub(crate) use queue::next_deadline;
 pub(crate) use slack::{SlackScope, with_former_slack};
-pub(crate) use source::{Direction, Source, Waiter};
+pub(crate) use source::{Source, Waiter};
+pub use spin::{Spin, spin};
 
 use crate::panics::wake_all;
-use crate::selector::{Events, Poller, RawEvents, Selector};
+use crate::selector::{Events, Poller, RawEvents, Reported, Selector};
 use crate::sys::event_fd::EventFd;
 use crate::sys::fork::PerProcess;
 use crate::sys::lock::{Guard, Lock};
@@ -47,8 +51,9 @@ const BUDGET: u32 = 128;
 
 /// One thread's reactor.
 pub(crate) struct Reactor {
-    /// Tells reactors apart in what waiters remember; unlike an address it is never used again.
-    id: u64,
+    /// Tells reactors apart in what waiters remember, never zero. Unlike an address it is not used
+    /// again soon.
+    id: u32,
     poller: Poller,
     selector: Lock<Selector<Arc<Source>>>,
     /// Registered edge-triggered and never read: every write is an edge of its own.
@@ -65,6 +70,9 @@ thread_local! {
     static CURRENT: ManuallyDrop<RefCell<Option<Arc<Reactor>>>> =
         const { ManuallyDrop::new(RefCell::new(None)) };
     static RELEASE: Release = const { Release };
+    /// The id of this thread's reactor while it is driven, else zero: what `CURRENT` and the
+    /// reactor say, at one look.
+    static DRIVEN: Cell<u32> = const { Cell::new(0) };
     static BUDGET_LEFT: Cell<u32> = const { Cell::new(BUDGET) };
 }
 
@@ -75,13 +83,14 @@ impl Drop for Release {
     fn drop(&mut self) {
         let reactor = CURRENT.with(|current| current.take());
         queue::close();
+        note_driven();
         drop(reactor);
     }
 }
 
 impl Reactor {
     fn new() -> Result<Arc<Self>, Refused> {
-        static IDS: AtomicU64 = AtomicU64::new(0);
+        static IDS: AtomicU32 = AtomicU32::new(1);
         let mut selector = Selector::new().map_err(Refused::by("epoll_create1"))?;
         let wakeup = EventFd::new().map_err(Refused::by("eventfd"))?;
         let own = Arc::new(Source::new(&wakeup));
@@ -89,7 +98,7 @@ impl Reactor {
             .register_handle(&wakeup, Events::READ | Events::EDGE, own)
             .map_err(Refused::by("epoll_ctl"))?;
         Ok(Arc::new(Reactor {
-            id: IDS.fetch_add(1, Ordering::Relaxed),
+            id: IDS.fetch_add(1, Ordering::Relaxed).max(1),
             poller: selector.poller(),
             selector: Lock::new(selector),
             wakeup: Arc::new(wakeup),
@@ -123,6 +132,7 @@ impl Reactor {
         let reactor = Self::new()?;
         queue::open();
         let former = CURRENT.with(|current| current.replace(Some(Arc::clone(&reactor))));
+        note_driven();
         drop(former);
         Ok(reactor)
     }
@@ -145,21 +155,47 @@ impl Reactor {
     /// wakers of what is. Wakes nothing.
     fn turn(&self, limit: Option<Duration>, turn: &mut Turn) -> io::Result<()> {
         // Only this thread adds deadlines, so none can come while it waits.
-        let timeout = queue::bound(limit);
+        self.wait(queue::bound(limit), &mut turn.events)?;
+        self.collect(turn);
+        queue::take_due(&mut turn.woken);
+        Ok(())
+    }
+
+    /// Waits for events. If the thread is to spin, it looks for them again and again before.
+    #[inline]
+    fn wait(&self, mut timeout: Option<Duration>, events: &mut RawEvents) -> io::Result<()> {
+        let mut spinning = spin::before(timeout);
+        // One call in a loop, so that there is one place of it to be compiled in line.
+        loop {
+            let looks = spinning.as_ref().map(|_| Duration::ZERO);
+            self.poller.wait(looks.or(timeout), events)?;
+            match &spinning {
+                Some(now) if events.is_empty() => {
+                    if now.is_over() {
+                        timeout = now.left();
+                        spinning = None;
+                    }
+                }
+                _ => return Ok(()),
+            }
+        }
+    }
+
+    /// Gathers the wakers of what the wait has found. A function of its own, for the loop's sake: in
+    /// line it would want registers that `turn` has taken.
+    #[inline(never)]
+    fn collect(&self, turn: &mut Turn) {
         let Turn { events, busy, woken } = turn;
-        self.poller.wait(timeout, events)?;
-        self.selector().take_each(events, |events, source| {
+        self.selector().take_each(events, |reported, source| {
             // Not to be waited for here, where the selector is locked: who has locked the source
             // may want the selector.
-            if !source.try_collect(events, woken) {
-                put_off(busy, source, events);
+            if !source.try_collect(reported, woken) {
+                put_off(busy, source, reported);
             }
         });
         if !busy.is_empty() {
-            busy.drain(..).for_each(|(source, events)| source.collect(events, woken));
+            busy.drain(..).for_each(|(source, reported)| source.collect(reported, woken));
         }
-        queue::take_due(woken);
-        Ok(())
     }
 
     fn register(&self, source: &Arc<Source>) -> io::Result<()> {
@@ -197,6 +233,12 @@ impl Reactor {
         self.driven.load(Ordering::SeqCst) > 0
     }
 
+    /// Whether it is this thread's, and driven.
+    #[inline]
+    fn is_driven_here(&self) -> bool {
+        DRIVEN.get() == self.id
+    }
+
     /// Says that one less waits here and, if it was the last one, gives the waiters from other
     /// threads, to be sent home: polled again, they take their object with them.
     fn end_drive(&self) -> Vec<Waker> {
@@ -221,8 +263,8 @@ impl AsFd for Reactor {
 }
 
 #[cold]
-fn put_off(busy: &mut Vec<(Arc<Source>, Events)>, source: &Arc<Source>, events: Events) {
-    busy.push((Arc::clone(source), events));
+fn put_off(busy: &mut Vec<(Arc<Source>, Reported)>, source: &Arc<Source>, reported: Reported) {
+    busy.push((Arc::clone(source), reported));
 }
 
 impl std::fmt::Debug for Reactor {
@@ -261,7 +303,7 @@ impl std::fmt::Display for Refused {
 pub(crate) struct Turn {
     events: RawEvents,
     /// Sources that others had locked.
-    busy: Vec<(Arc<Source>, Events)>,
+    busy: Vec<(Arc<Source>, Reported)>,
     woken: Vec<Waker>,
 }
 
@@ -274,9 +316,16 @@ impl Turn {
         }
     }
 
-    /// What the last turn found, to be woken now that no lock is held.
-    pub(crate) fn woken(&mut self) -> impl Iterator<Item = Waker> + '_ {
-        self.woken.drain(..)
+    /// Wakes whom the last turn has found, now that no lock is held. Lets the first panic go on after
+    /// the last.
+    #[inline]
+    pub(crate) fn wake(&mut self) {
+        // A quiet program has one at a time.
+        match self.woken.len() {
+            0 => {}
+            1 => wake_all(self.woken.pop()),
+            _ => wake_all(self.woken.drain(..)),
+        }
     }
 }
 
@@ -296,6 +345,7 @@ pub(crate) fn drive() -> Result<Driving, Refused> {
         None => Reactor::install()?,
     };
     let outermost = reactor.driven.fetch_add(1, Ordering::SeqCst) == 0;
+    note_driven();
     let driving = Driving { reactor };
     if outermost && AWAITED.load(Ordering::Acquire) {
         wake_all(take_awaiting());
@@ -343,6 +393,7 @@ impl Driving {
 impl Drop for Driving {
     fn drop(&mut self) {
         let strangers = self.reactor.end_drive();
+        note_driven();
         if thread_is_ending() && !self.reactor.is_driven() {
             // Nobody comes after us who would let go of the reactor.
             drop(Release);
@@ -357,6 +408,15 @@ pub(crate) fn is_driven_here() -> bool {
         let current = current.borrow();
         current.as_ref().is_some_and(|reactor| reactor.is_driven() && reactor.poller.is_ours())
     })
+}
+
+/// Puts [`DRIVEN`] right, after its parts have changed.
+fn note_driven() {
+    let driven = CURRENT.with(|current| {
+        let current = current.borrow();
+        current.as_ref().filter(|reactor| reactor.is_driven()).map(|reactor| reactor.id)
+    });
+    DRIVEN.set(driven.unwrap_or(0));
 }
 
 fn thread_is_ending() -> bool {

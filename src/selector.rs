@@ -33,6 +33,7 @@ mod poller;
 mod process;
 mod ready_key;
 mod register;
+mod reported;
 mod select;
 mod select_event;
 mod signal;
@@ -44,6 +45,7 @@ mod token;
 pub use events::Events;
 pub use poller::{Poller, RawEvents};
 pub use ready_key::ReadyKey;
+pub(crate) use reported::Reported;
 pub use select_event::SelectEvent;
 pub use signal_info::SignalInfo;
 
@@ -336,7 +338,7 @@ impl<T> Selector<T> {
             return Ok(Some(io::Error::from_raw_os_error(code)));
         }
         match entry.kind {
-            Kind::Handle(_) if socket::is_socket(entry.fd) => socket::take_error(entry.fd),
+            Kind::Handle(handle) if socket::is_socket(handle.fd) => socket::take_error(handle.fd),
             _ => Ok(None),
         }
     }

@@ -216,7 +216,7 @@ impl<R: AsFd, W: AsFd> Transfer<'_, R, W> {
         let (fd, buffer) = (self.from.fd(), &mut self.buffer);
         let read = |_: &R| descriptor::read(fd, buffer);
         let short = |&got: &usize| got > 0 && got < BUFFER;
-        let got = self.from.operation(Direction::Read, false, read, short).await?;
+        let got = self.from.operation(Direction::Read, read, short).await?;
         self.sink.write_all(&self.buffer[..got]).await?;
         Ok(got)
     }
@@ -240,7 +240,7 @@ impl<'a, W> Sink<'a, W> {
         mut call: impl FnMut(i32) -> io::Result<usize>,
     ) -> io::Result<usize> {
         let op = |_: &W| self.sigpipe.spare(|| call(self.to.fd()));
-        match self.to.operation(Direction::Write, false, op, |&gone| gone < most).await? {
+        match self.to.operation(Direction::Write, op, |&gone| gone < most).await? {
             0 => Err(io::ErrorKind::WriteZero.into()),
             gone => Ok(gone),
         }

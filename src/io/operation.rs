@@ -1,26 +1,83 @@
 //! Try, wait, try again: the whole idea of [`Async`].
 
+use std::fmt;
 use std::future::Future;
 use std::io;
-use std::mem;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use super::Async;
-use crate::reactor::{self, Direction, Waiter};
+use crate::reactor::{self, Direction, Parked};
+
+/// What is tried until it does not block.
+pub(crate) trait Attempt<T> {
+    type Output;
+
+    /// For what it waits, when it would block.
+    fn direction(&self) -> Direction;
+
+    /// What it comes to if it needs nothing of the descriptor, and so need not wait.
+    #[inline]
+    fn at_once(&mut self, _io: &T) -> Option<io::Result<Self::Output>> {
+        None
+    }
+
+    /// It is tried.
+    fn run(&mut self, object: &Async<T>) -> io::Result<Self::Output>;
+
+    /// Whether this result tells that another attempt would block.
+    #[inline]
+    fn drains(&self, _object: &Async<T>, _done: &Self::Output) -> bool {
+        false
+    }
+}
+
+/// An attempt that is made of closures.
+pub(crate) struct Closures<F, S> {
+    direction: Direction,
+    op: F,
+    short: S,
+}
+
+impl<T, R, F, S> Attempt<T> for Closures<F, S>
+where
+    F: FnMut(&T) -> io::Result<R>,
+    S: Fn(&R) -> bool,
+{
+    type Output = R;
+
+    #[inline]
+    fn direction(&self) -> Direction {
+        self.direction
+    }
+
+    #[inline]
+    fn run(&mut self, object: &Async<T>) -> io::Result<R> {
+        (self.op)(&object.io)
+    }
+
+    #[inline]
+    fn drains(&self, object: &Async<T>, done: &R) -> bool {
+        (self.short)(done) && object.source().trusts_short()
+    }
+}
 
 impl<T> Async<T> {
-    /// The future of an operation, which is tried `at_once`, ready or not, if it may need nothing.
-    /// `short` tells whether a result is less than was asked for; see
+    /// The future of an attempt.
+    #[inline]
+    pub(crate) fn attempt<A: Attempt<T>>(&self, attempt: A) -> Operation<'_, T, A> {
+        Operation { object: self, parked: Parked::NOTHING, attempt }
+    }
+
+    /// The future of an operation. `short` tells whether a result is less than was asked for; see
     /// [`Source::trusts_short`](reactor::Source::trusts_short).
     pub(crate) fn operation<R>(
         &self,
         direction: Direction,
-        at_once: bool,
         op: impl FnMut(&T) -> io::Result<R>,
         short: impl Fn(&R) -> bool,
     ) -> impl Future<Output = io::Result<R>> {
-        Operation { object: self, waiter: self.waiter(direction), at_once, op, short }
+        self.attempt(Closures { direction, op, short })
     }
 
     /// An operation for the callers of poll functions: the task of the last call is woken.
@@ -42,72 +99,93 @@ impl<T> Async<T> {
         op: impl FnMut(&T) -> io::Result<R>,
         short: impl Fn(&R) -> bool,
     ) -> Poll<io::Result<R>> {
-        let wait = |cx: &mut Context<'_>| self.source().poll_wait(direction, cx);
-        self.poll_op(direction, cx, wait, op, short)
+        let mut parked = Parked::of_poll_function();
+        self.poll_attempt(cx, &mut parked, &mut Closures { direction, op, short })
     }
 
-    /// Try, wait, try again. `short` tells whether a result is less than was asked for; see
-    /// [`Source::trusts_short`](reactor::Source::trusts_short).
-    #[inline]
-    pub(crate) fn poll_op<R>(
+    /// Try, wait, try again.
+    #[inline(always)]
+    fn poll_attempt<A: Attempt<T>>(
         &self,
-        direction: Direction,
         cx: &mut Context<'_>,
-        mut wait: impl FnMut(&mut Context<'_>) -> Poll<io::Result<()>>,
-        mut op: impl FnMut(&T) -> io::Result<R>,
-        short: impl Fn(&R) -> bool,
-    ) -> Poll<io::Result<R>> {
+        parked: &mut Parked,
+        attempt: &mut A,
+    ) -> Poll<io::Result<A::Output>> {
+        let (source, direction) = (self.source(), attempt.direction());
         loop {
-            if let Some(edges) = self.source().worth_a_try(direction) {
+            if let Some(edges) = source.worth_a_try(direction) {
                 ready!(reactor::spend_budget(cx));
-                match op(&self.io) {
-                    Err(error) if would_block(&error) => {
-                        self.source().drained(direction, edges);
-                    }
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                    done => {
-                        if done.as_ref().is_ok_and(&short) && self.source().trusts_short() {
-                            self.source().drained(direction, edges);
+                match attempt.run(self) {
+                    Ok(done) => {
+                        if attempt.drains(self, &done) {
+                            source.drained(direction, edges);
                         }
-                        return Poll::Ready(done);
+                        return Poll::Ready(Ok(done));
                     }
+                    Err(error) => match Failed::from(error) {
+                        Failed::WouldBlock => source.drained(direction, edges),
+                        Failed::Interrupted => continue,
+                        Failed::For(error) => return Poll::Ready(Err(error)),
+                    },
                 }
             }
-            ready!(wait(cx))?;
+            ready!(source.wait(direction, parked, cx))?;
         }
     }
 }
 
-/// An operation that is tried until it does not block: a plain struct, for it is smaller and
-/// quicker than a compiled `async` block.
-struct Operation<'a, T, F, S> {
+/// An attempt that is made until it does not block: a plain struct, for it is smaller and quicker
+/// than a compiled `async` block. Dropping it takes its waker back.
+pub(crate) struct Operation<'a, T, A: Attempt<T>> {
     object: &'a Async<T>,
-    waiter: Waiter<'a>,
-    at_once: bool,
-    op: F,
-    short: S,
+    parked: Parked,
+    attempt: A,
 }
 
-impl<T, F, S> Unpin for Operation<'_, T, F, S> {}
+impl<T, A: Attempt<T>> Unpin for Operation<'_, T, A> {}
 
-impl<T, F, S, R> Future for Operation<'_, T, F, S>
-where
-    F: FnMut(&T) -> io::Result<R>,
-    S: Fn(&R) -> bool,
-{
-    type Output = io::Result<R>;
+impl<T, A: Attempt<T>> Future for Operation<'_, T, A> {
+    type Output = io::Result<A::Output>;
 
     #[inline]
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<R>> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        if mem::take(&mut this.at_once) {
-            match (this.op)(&this.object.io) {
-                Err(error) if would_block(&error) => {}
-                done => return Poll::Ready(done),
-            }
+        match this.attempt.at_once(&this.object.io) {
+            Some(done) => Poll::Ready(done),
+            None => this.object.poll_attempt(cx, &mut this.parked, &mut this.attempt),
         }
-        let (direction, waiter) = (this.waiter.direction(), &mut this.waiter);
-        this.object.poll_op(direction, cx, |cx| waiter.poll_wait(cx), &mut this.op, &this.short)
+    }
+}
+
+impl<T, A: Attempt<T>> Drop for Operation<'_, T, A> {
+    #[inline]
+    fn drop(&mut self) {
+        self.object.source().take_back(self.attempt.direction(), self.parked);
+    }
+}
+
+impl<T, A: Attempt<T>> fmt::Debug for Operation<'_, T, A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Operation").field("parked", &self.parked).finish_non_exhaustive()
+    }
+}
+
+/// How an attempt has failed.
+enum Failed {
+    WouldBlock,
+    Interrupted,
+    For(io::Error),
+}
+
+impl From<io::Error> for Failed {
+    /// Out of line, for what is long is to tell kinds of errors apart.
+    #[inline(never)]
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::WouldBlock => Failed::WouldBlock,
+            io::ErrorKind::Interrupted => Failed::Interrupted,
+            _ => Failed::For(error),
+        }
     }
 }
 

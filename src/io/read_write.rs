@@ -4,8 +4,7 @@ use std::future::Future;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::os::fd::RawFd;
 
-use super::Async;
-use crate::reactor::Direction;
+use super::{Async, attempts};
 use crate::sys::socket;
 
 impl<T> Async<T>
@@ -35,13 +34,7 @@ where
     /// # }
     /// ```
     pub fn read(&self, buffer: &mut [u8]) -> impl Future<Output = io::Result<usize>> {
-        let room = buffer.len();
-        self.operation(
-            Direction::Read,
-            room == 0,
-            move |mut io| if room == 0 { Ok(0) } else { io.read(buffer) },
-            move |&got| got > 0 && got < room,
-        )
+        self.attempt(attempts::Read { buffer })
     }
 
     /// Reads into several buffers, one after the other, as [`read`](Self::read) does into one.
@@ -75,13 +68,7 @@ where
     ) -> impl Future<Output = io::Result<usize>> {
         // One call takes 1024 of them, and if those are empty ones, what it says looks like the end.
         let first = buffers.iter().take_while(|buffer| buffer.is_empty()).count();
-        let empty = first == buffers.len();
-        self.operation(
-            Direction::Read,
-            empty,
-            move |mut io| if empty { Ok(0) } else { io.read_vectored(&mut buffers[first..]) },
-            |_| false,
-        )
+        self.attempt(attempts::ReadVectored { buffers: &mut buffers[first..] })
     }
 
     /// Reads until the buffer is full.
@@ -153,12 +140,7 @@ where
     /// # }
     /// ```
     pub fn write(&self, bytes: &[u8]) -> impl Future<Output = io::Result<usize>> {
-        self.operation(
-            Direction::Write,
-            bytes.is_empty(),
-            |mut io| if bytes.is_empty() { Ok(0) } else { io.write(bytes) },
-            |&put| put < bytes.len(),
-        )
+        self.attempt(attempts::Write { bytes })
     }
 
     /// Writes from several buffers, one after the other, as [`write`](Self::write) does from one.
@@ -191,14 +173,9 @@ where
         &self,
         buffers: &[IoSlice<'_>],
     ) -> impl Future<Output = io::Result<usize>> {
-        let empty = buffers.iter().all(|buffer| buffer.is_empty());
-        let socket = self.source().bare_socket();
-        self.operation(
-            Direction::Write,
-            empty,
-            move |io| if empty { Ok(0) } else { write_slices(io, socket, buffers) },
-            |_| false,
-        )
+        // One call takes 1024 of them, and if those are empty ones, it writes nothing.
+        let first = buffers.iter().take_while(|buffer| buffer.is_empty()).count();
+        self.attempt(attempts::WriteVectored { buffers: &buffers[first..] })
     }
 
     /// Writes all of it.
@@ -221,24 +198,8 @@ where
     /// # Ok(())
     /// # }
     /// ```
-    pub fn write_all(&self, mut bytes: &[u8]) -> impl Future<Output = io::Result<()>> {
-        let at_once = bytes.is_empty();
-        let op = move |mut io: &T| {
-            if !bytes.is_empty() {
-                match io.write(bytes)? {
-                    0 => return Err(io::ErrorKind::WriteZero.into()),
-                    put => bytes = &bytes[put..],
-                }
-            }
-            // What is left is tried again, at the cost of some budget: however fast the reader is,
-            // others run.
-            match bytes.is_empty() {
-                true => Ok(()),
-                false if self.source().trusts_short() => Err(io::ErrorKind::WouldBlock.into()),
-                false => Err(io::ErrorKind::Interrupted.into()),
-            }
-        };
-        self.operation(Direction::Write, at_once, op, |()| false)
+    pub fn write_all(&self, bytes: &[u8]) -> impl Future<Output = io::Result<()>> {
+        self.attempt(attempts::WriteAll { bytes })
     }
 
     /// Passes on what the object itself has buffered. Sockets and pipes buffer nothing.
@@ -257,7 +218,7 @@ where
     /// # }
     /// ```
     pub fn flush(&self) -> impl Future<Output = io::Result<()>> {
-        self.operation(Direction::Write, true, |mut io| io.flush(), |()| false)
+        self.attempt(attempts::Flush { tried: false })
     }
 }
 

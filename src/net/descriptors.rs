@@ -39,9 +39,8 @@ async fn send(
 
 async fn receive(socket: &Async<impl AsRawFd>, buffer: &mut [u8]) -> io::Result<Received> {
     let fd = socket.get_ref().as_raw_fd();
-    let receiving =
-        socket.operation(Direction::Read, false, |_| rights::receive(fd, buffer), |_| false);
-    let message = receiving.await?;
+    let op = |_: &_| rights::receive(fd, buffer);
+    let message = socket.operation(Direction::Read, op, |_| false).await?;
     let rights::Message { length, descriptors, lost } = message;
     Ok(Received { length, descriptors, descriptors_lost: lost })
 }

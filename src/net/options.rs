@@ -1,5 +1,6 @@
 //! Sockets with options: listening, connecting and binding, for all of TCP and UDP.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -10,6 +11,7 @@ use super::connect;
 use super::tcp::{TcpListener, TcpStream, plain};
 use super::udp::UdpSocket;
 use crate::io::Async;
+use crate::reactor::Direction;
 use crate::sys::socket_option::SocketOption;
 use crate::sys::{inet, socket};
 
@@ -301,7 +303,12 @@ impl SocketOptions {
         // writable and hung up.
         inet::connect(socket.as_fd(), &address)?;
         let stream = plain(socket.into());
-        stream.writable().await?;
+        let mut waiter = stream.waiter(Direction::Write);
+        let may_have_failed = poll_fn(|cx| waiter.poll_connected(cx)).await?;
+        drop(waiter);
+        if !may_have_failed {
+            return Ok(stream);
+        }
         match socket::take_error(stream.as_fd())? {
             Some(error) => Err(error),
             None => Ok(stream),

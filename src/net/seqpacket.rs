@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{self as std_net, SocketAddr};
 use std::path::Path;
 
-use super::unix::{Credentials, patiently};
+use super::unix::{Accept, Credentials, patiently};
 use crate::io::Async;
 use crate::reactor::Direction;
 use crate::sys::rights;
@@ -92,7 +92,7 @@ impl SeqpacketListener {
     ///
     /// See [`Seqpacket`].
     pub async fn accept(&self) -> io::Result<(Seqpacket, SocketAddr)> {
-        let (stream, peer) = self.0.read_with(std_net::UnixListener::accept).await?;
+        let (stream, peer) = self.0.attempt(Accept).await?;
         stream.set_nonblocking(true)?;
         Ok((Seqpacket::from_socket(stream.into()), peer))
     }
@@ -227,7 +227,7 @@ impl Seqpacket {
     /// ```
     pub async fn recv(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let receive = |socket: &_| rights::receive_record(socket, buffer);
-        self.0.operation(Direction::Read, false, receive, |_| false).await
+        self.0.operation(Direction::Read, receive, |_| false).await
     }
 
     /// Ends one direction, or both. See shutdown(2).

@@ -13,7 +13,8 @@ use futures_core::stream::{FusedStream, Stream};
 use super::address::ToAddresses;
 use super::options::SocketOptions;
 use crate::io::Async;
-use crate::reactor::{Direction, Source, Waiter};
+use crate::io::operation::{Attempt, Operation};
+use crate::reactor::{Direction, Source};
 use crate::sys::{inet, socket};
 use crate::time::Timer;
 
@@ -154,25 +155,19 @@ impl TcpListener {
 /// One party that accepts.
 #[derive(Debug)]
 struct Accepting<'a> {
-    listener: &'a TcpListener,
-    waiter: Waiter<'a>,
+    operation: Operation<'a, std::net::TcpListener, Accept>,
     /// Out of descriptors or memory: what to tell when the pause is over.
     pause: Option<(Timer, io::Error)>,
 }
 
 impl<'a> Accepting<'a> {
     fn new(listener: &'a TcpListener) -> Self {
-        Accepting { listener, waiter: listener.waiter(Direction::Read), pause: None }
-    }
-
-    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
-        let wait = |cx: &mut Context<'_>| self.waiter.poll_wait(cx);
-        self.listener.poll_op(Direction::Read, cx, wait, accept, |_| false)
+        Accepting { operation: listener.attempt(Accept), pause: None }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
         if self.pause.is_none() {
-            match ready!(self.poll_accept(cx)) {
+            match ready!(Pin::new(&mut self.operation).poll(cx)) {
                 Err(error) if inet::is_exhausted(&error) => {
                     self.pause = Some((Timer::after(PAUSE), error));
                 }
@@ -189,15 +184,50 @@ impl<'a> Accepting<'a> {
     }
 }
 
-fn accept(listener: &std::net::TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
-    match inet::accept(listener.as_fd()) {
-        Ok((socket, peer)) => Ok((plain(socket.into()), peer)),
-        // Tried again like an interrupted call, which costs budget: a flood of broken connections
-        // lets other tasks run.
-        Err(error) if inet::is_transient_accept_error(&error) => {
-            Err(io::ErrorKind::Interrupted.into())
+struct Peek<'b> {
+    buffer: &'b mut [u8],
+}
+
+impl Attempt<std::net::TcpStream> for Peek<'_> {
+    type Output = usize;
+
+    fn direction(&self) -> Direction {
+        Direction::Read
+    }
+
+    fn at_once(&mut self, _: &std::net::TcpStream) -> Option<io::Result<usize>> {
+        self.buffer.is_empty().then_some(Ok(0))
+    }
+
+    fn run(&mut self, stream: &TcpStream) -> io::Result<usize> {
+        stream.get_ref().peek(self.buffer)
+    }
+}
+
+/// One connection that waits in the queue of a listener.
+struct Accept;
+
+impl Attempt<std::net::TcpListener> for Accept {
+    type Output = (TcpStream, SocketAddr);
+
+    fn direction(&self) -> Direction {
+        Direction::Read
+    }
+
+    fn run(&mut self, listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
+        match inet::accept(listener.as_fd()) {
+            Ok((socket, peer)) => Ok((plain(socket.into()), peer)),
+            // Tried again like an interrupted call, which costs budget: a flood of broken
+            // connections lets other tasks run.
+            Err(error) if inet::is_transient_accept_error(&error) => {
+                Err(io::ErrorKind::Interrupted.into())
+            }
+            Err(error) => Err(error),
         }
-        Err(error) => Err(error),
+    }
+
+    fn drains(&self, listener: &TcpListener, _: &(TcpStream, SocketAddr)) -> bool {
+        !listener.has_next()
     }
 }
 
@@ -299,13 +329,7 @@ impl TcpStream {
     /// # }
     /// ```
     pub fn peek(&self, buffer: &mut [u8]) -> impl Future<Output = io::Result<usize>> {
-        let empty = buffer.is_empty();
-        self.operation(
-            Direction::Read,
-            empty,
-            move |stream| if empty { Ok(0) } else { stream.peek(buffer) },
-            |_| false,
-        )
+        self.attempt(Peek { buffer })
     }
 
     /// Ends one direction, or both: the peer reads an end, or its writes fail. See `shutdown(2)`.

@@ -8,7 +8,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::io::Async;
-use crate::reactor::Source;
+use crate::io::operation::Attempt;
+use crate::reactor::{Direction, Source};
 use crate::sys::unix::{self, Kind};
 use crate::time::sleep;
 
@@ -91,6 +92,25 @@ fn bare(stream: std_net::UnixStream) -> UnixStream {
     Async::from_source(Source::new(&stream).of_bare_socket(), stream)
 }
 
+/// One connection that waits in the queue of a listener.
+pub(super) struct Accept;
+
+impl Attempt<std_net::UnixListener> for Accept {
+    type Output = (std_net::UnixStream, SocketAddr);
+
+    fn direction(&self) -> Direction {
+        Direction::Read
+    }
+
+    fn run(&mut self, listener: &UnixListener) -> io::Result<Self::Output> {
+        listener.get_ref().accept()
+    }
+
+    fn drains(&self, listener: &UnixListener, _: &Self::Output) -> bool {
+        !listener.has_next()
+    }
+}
+
 impl UnixListener {
     /// Binds a socket to a path, which must not exist, and begins to listen.
     ///
@@ -149,7 +169,7 @@ impl UnixListener {
     ///
     /// See [`UnixListener`].
     pub async fn accept(&self) -> io::Result<(UnixStream, SocketAddr)> {
-        let (stream, peer) = self.read_with(std_net::UnixListener::accept).await?;
+        let (stream, peer) = self.attempt(Accept).await?;
         Ok((UnixStream::try_from(stream)?, peer))
     }
 

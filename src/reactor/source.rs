@@ -16,18 +16,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::task::{Context, Poll, Waker, ready};
 
+use super::line::{Direction, Line, Parked, Waiting};
 use super::{Reactor, spend_budget, warn_if_not_driven};
 use crate::panics::wake_all;
-use crate::selector::Events;
-use crate::sys::descriptor;
+use crate::selector::Reported;
+use crate::sys::descriptor::{self, Polled};
 use crate::sys::lock::{Guard, Lock};
-
-/// What one waits for: to read or to write.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Direction {
-    Read = 0,
-    Write = 1,
-}
 
 /// A descriptor as the reactor knows it.
 #[derive(Debug)]
@@ -53,20 +47,7 @@ struct Readiness {
 #[derive(Debug, Default)]
 struct State {
     home: Option<Arc<Reactor>>,
-    /// The first waiter of each direction; nearly always there is no other.
-    first: [Option<Waiting>; 2],
-    others: Vec<(Direction, Waiting)>,
-    /// The key of the next waiter. Keys are not used again.
-    keys: u64,
-}
-
-/// A waker that was left, the key by which it is taken back, and the reactor of the thread that
-/// left it.
-#[derive(Debug)]
-struct Waiting {
-    key: u64,
-    thread: u64,
-    waker: Waker,
+    line: Line,
 }
 
 /// What became of a waker.
@@ -80,10 +61,6 @@ enum Left {
     Refused(io::Error, [Option<Waiting>; 2], Vec<Waker>),
 }
 
-/// The key of the waiter that stands for all callers of the poll functions of one direction: the
-/// last one is woken.
-const POLLER: u64 = 0;
-
 impl Source {
     /// A source whose descriptor is worth a first try in both directions.
     pub(crate) fn new(io: &impl AsFd) -> Self {
@@ -94,7 +71,7 @@ impl Source {
             plain_stream: AtomicBool::new(false),
             short_is_drained: AtomicBool::new(false),
             readiness: [readiness(), readiness()],
-            state: Lock::new(State { keys: POLLER + 1, ..State::default() }),
+            state: Lock::default(),
         }
     }
 
@@ -135,6 +112,14 @@ impl Source {
         (edges != readiness.drained.load(Ordering::Relaxed)).then_some(edges)
     }
 
+    /// The count of edges, if it is that of the last try that found nothing more to do.
+    #[inline]
+    fn nothing_new(&self, direction: Direction) -> Option<u32> {
+        let readiness = &self.readiness[direction as usize];
+        let edges = readiness.edges.load(Ordering::Acquire);
+        (edges == readiness.drained.load(Ordering::Relaxed)).then_some(edges)
+    }
+
     /// Notes that a try that began at `edges` found nothing more to do.
     #[inline]
     pub(crate) fn drained(&self, direction: Direction, edges: u32) {
@@ -156,42 +141,52 @@ impl Source {
 
     /// Takes note of an event and gives up the wakers of its directions.
     #[cold]
-    pub(super) fn collect(&self, events: Events, woken: &mut Vec<Waker>) {
-        self.collect_locked(self.lock(), events, woken);
+    pub(super) fn collect(&self, reported: Reported, woken: &mut Vec<Waker>) {
+        self.collect_locked(self.lock(), reported, woken);
     }
 
     /// As [`collect`](Self::collect), unless somebody has locked the source: then nothing is done.
     #[inline]
-    pub(super) fn try_collect(&self, events: Events, woken: &mut Vec<Waker>) -> bool {
+    pub(super) fn try_collect(&self, reported: Reported, woken: &mut Vec<Waker>) -> bool {
         let Some(state) = self.state.try_lock() else { return false };
-        self.collect_locked(state, events, woken);
+        self.collect_locked(state, reported, woken);
         true
     }
 
     #[inline(always)]
-    fn collect_locked(&self, mut state: Guard<'_, State>, events: Events, woken: &mut Vec<Waker>) {
-        if events.intersects(Events::HANGUP | Events::ERROR | Events::PRIORITY) {
+    fn collect_locked(
+        &self,
+        mut state: Guard<'_, State>,
+        reported: Reported,
+        woken: &mut Vec<Waker>,
+    ) {
+        if reported.is_unusual() {
             self.plain_stream.store(false, Ordering::Relaxed);
             self.short_is_drained.store(false, Ordering::Relaxed);
         }
-        for (direction, event) in
-            [(Direction::Read, Events::READ), (Direction::Write, Events::WRITE)]
-        {
-            if events.contains(event) {
-                // A plain load and store, since edges are counted under the lock.
-                let edges = &self.readiness[direction as usize].edges;
-                edges.store(edges.load(Ordering::Relaxed).wrapping_add(1), Ordering::Release);
-                state.take(direction, woken);
-            }
+        let (reads, writes) = (reported.reads(), reported.writes());
+        if reads {
+            self.count_edge(Direction::Read);
         }
+        if writes {
+            self.count_edge(Direction::Write);
+        }
+        state.line.take(reads, writes, woken);
+    }
+
+    /// Called under the state's lock, and therefore a plain load and store.
+    #[inline(always)]
+    fn count_edge(&self, direction: Direction) {
+        let edges = &self.readiness[direction as usize].edges;
+        edges.store(edges.load(Ordering::Relaxed).wrapping_add(1), Ordering::Release);
     }
 
     /// Gives up all wakers if one of them was left by another thread than that of the reactor
     /// `home`.
-    pub(super) fn collect_foreign(&self, home: u64, woken: &mut Vec<Waker>) {
+    pub(super) fn collect_foreign(&self, home: u32, woken: &mut Vec<Waker>) {
         let mut state = self.lock();
-        if state.all().any(|waiting| waiting.thread != home) {
-            woken.append(&mut state.take_all());
+        if state.line.all().any(|waiting| waiting.thread != home) {
+            woken.append(&mut state.line.take_all());
         }
     }
 
@@ -203,7 +198,7 @@ impl Source {
     /// Leaves the reactor, and gives up who still waits, to be dropped by the caller.
     pub(crate) fn leave(&self) -> Vec<Waker> {
         let mut state = self.lock();
-        let left = state.take_all();
+        let left = state.line.take_all();
         let home = state.home.take();
         drop(state);
         if let Some(home) = home {
@@ -214,7 +209,7 @@ impl Source {
 
     /// A waiter of its own for one direction, for a future to hold.
     pub(crate) fn waiter(self: &Arc<Self>, direction: Direction) -> Waiter<'_> {
-        Waiter { source: self, direction, left: None }
+        Waiter { source: self, direction, parked: Parked::NOTHING }
     }
 
     /// Leaves the waker of a poll function: the last one that was left for this direction is woken.
@@ -223,7 +218,7 @@ impl Source {
         direction: Direction,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
-        self.wait(direction, &mut Some((POLLER, 0)), cx)
+        self.wait(direction, &mut Parked::of_poll_function(), cx)
     }
 
     /// As [`Waiter::poll_ready`], for the callers of the poll functions.
@@ -242,46 +237,96 @@ impl Source {
     /// Asks `poll(2)` whether a try would block, and takes note of the answer, so that a try or a
     /// wait that follows agrees with it.
     fn ask_kernel(&self, direction: Direction) -> io::Result<bool> {
-        let edges = self.readiness[direction as usize].edges.load(Ordering::Acquire);
+        let edges = self.edges(direction);
         let ready = match direction {
             Direction::Read => descriptor::is_readable(self.fd)?,
             Direction::Write => descriptor::is_writable(self.fd)?,
         };
-        self.drained(direction, if ready { edges.wrapping_sub(1) } else { edges });
+        self.note_answer(direction, edges, ready);
         Ok(ready)
+    }
+
+    /// Asks for both directions. Whoever has just connected mostly finds nothing to read yet, and
+    /// knows by this without a call that would fail.
+    fn ask_kernel_for_both(&self) -> io::Result<Polled> {
+        let edges = [Direction::Read, Direction::Write].map(|direction| self.edges(direction));
+        let polled = descriptor::poll_both(self.fd)?;
+        self.note_answer(Direction::Read, edges[0], polled.readable);
+        self.note_answer(Direction::Write, edges[1], polled.writable);
+        Ok(polled)
+    }
+
+    #[inline]
+    fn edges(&self, direction: Direction) -> u32 {
+        self.readiness[direction as usize].edges.load(Ordering::Acquire)
+    }
+
+    /// Takes note of what the kernel has answered to a question that was asked at `edges`.
+    fn note_answer(&self, direction: Direction, edges: u32, ready: bool) {
+        self.drained(direction, if ready { edges.wrapping_sub(1) } else { edges });
     }
 
     /// Leaves a waker, or is ready if a try is worth it again. Ready with an error if the
     /// descriptor cannot be waited for.
-    #[inline]
-    fn wait(
+    #[inline(always)]
+    pub(crate) fn wait(
         self: &Arc<Self>,
         direction: Direction,
-        left: &mut Option<(u64, u32)>,
+        parked: &mut Parked,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
-        if left.is_some_and(|(key, _)| self.waits_already(direction, key, cx.waker())) {
-            return Poll::Pending;
+        if parked.key != 0 {
+            return self.wait_again(direction, parked, cx);
         }
         // Foreign code, and therefore before the lock.
-        let waker = cx.waker().clone();
-        let mut state = self.lock();
-        // The common case, in one piece: the first to wait for this direction, on the thread where
-        // the descriptor is watched. Who may have left a waker before might find it among the
-        // others.
-        if let (Some(thread), None, None) =
-            (state.drives_here(), &state.first[direction as usize], self.worth_a_try(direction))
-        {
-            if left.is_none() || state.others.is_empty() {
-                let key = left.map_or_else(|| state.new_key(), |(key, _)| key);
-                let edges = self.readiness[direction as usize].edges.load(Ordering::Relaxed);
-                *left = Some((key, edges));
-                state.first[direction as usize] = Some(Waiting { key, thread, waker });
-                return Poll::Pending;
-            }
+        match self.park_first(direction, 0, parked, cx.waker().clone()) {
+            None => Poll::Pending,
+            Some(waker) => self.wait_in_line(direction, parked, waker),
         }
-        drop(state);
-        self.wait_in_line(direction, left, waker)
+    }
+
+    /// As [`wait`](Self::wait), for a party that has left a waker before, which may be there still.
+    #[inline(never)]
+    fn wait_again(
+        self: &Arc<Self>,
+        direction: Direction,
+        parked: &mut Parked,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.waits_already(direction, parked.key, cx.waker()) {
+            return Poll::Pending;
+        }
+        match self.park_first(direction, parked.key, parked, cx.waker().clone()) {
+            None => Poll::Pending,
+            Some(waker) => self.wait_in_line(direction, parked, waker),
+        }
+    }
+
+    /// Leaves a waker in the common case: the first to wait for this direction, on the thread where
+    /// the descriptor is watched. Otherwise gives it back. A key of zero is to be made.
+    #[inline(always)]
+    fn park_first(
+        &self,
+        direction: Direction,
+        key: u32,
+        parked: &mut Parked,
+        waker: Waker,
+    ) -> Option<Waker> {
+        let mut state = self.lock();
+        let Some(thread) = state.drives_here() else { return Some(waker) };
+        let Some(edges) = self.nothing_new(direction) else { return Some(waker) };
+        if state.line.has_first(direction) {
+            return Some(waker);
+        }
+        let key = match key {
+            0 => state.line.new_key(),
+            // It might find the waker that it has left before among the others.
+            _ if state.line.has_others() => return Some(waker),
+            key => key,
+        };
+        *parked = Parked { key, edges };
+        state.line.add_first(direction, Waiting { key, thread, waker });
+        None
     }
 
     /// As [`wait`](Self::wait), whoever else waits and wherever the descriptor is watched.
@@ -289,11 +334,11 @@ impl Source {
     fn wait_in_line(
         self: &Arc<Self>,
         direction: Direction,
-        left: &mut Option<(u64, u32)>,
+        parked: &mut Parked,
         waker: Waker,
     ) -> Poll<io::Result<()>> {
         // What comes back is dropped here, where no lock is held.
-        match Reactor::with_current(|here| self.leave_waker(direction, left, waker, here))? {
+        match Reactor::with_current(|here| self.leave_waker(direction, parked, waker, here))? {
             Left::Waiting(_former) => Poll::Pending,
             Left::NotNow(_waker) => Poll::Ready(Ok(())),
             Left::Refused(error, _own, stranded) => {
@@ -309,28 +354,23 @@ impl Source {
     fn leave_waker(
         self: &Arc<Self>,
         direction: Direction,
-        left: &mut Option<(u64, u32)>,
+        parked: &mut Parked,
         waker: Waker,
         here: &Arc<Reactor>,
     ) -> Left {
         warn_if_not_driven(here);
         let mut state = self.lock();
-        if self.worth_a_try(direction).is_some() {
-            return Left::NotNow(waker);
-        }
-        let edges = self.readiness[direction as usize].edges.load(Ordering::Relaxed);
-        let (key, former) = match *left {
-            Some((key, _)) => (key, state.remove(direction, key)),
-            None => (state.new_key(), None),
-        };
-        *left = Some((key, edges));
-        state.add(direction, Waiting { key, thread: here.id, waker });
+        let Some(edges) = self.nothing_new(direction) else { return Left::NotNow(waker) };
+        let former = state.line.remove(direction, parked.key);
+        let key = if parked.key == 0 { state.line.new_key() } else { parked.key };
+        *parked = Parked { key, edges };
+        state.line.add(direction, Waiting { key, thread: here.id, waker });
         match self.settle(&mut state, here) {
             Ok(()) => Left::Waiting(former),
             Err(error) => {
                 self.forget_drained();
-                let own = state.remove(direction, key);
-                Left::Refused(error, [former, own], state.take_all())
+                let own = state.line.remove(direction, key);
+                Left::Refused(error, [former, own], state.line.take_all())
             }
         }
     }
@@ -339,24 +379,23 @@ impl Source {
     /// what has come since the last one. Called under the state's lock.
     #[cold]
     fn forget_drained(&self) {
-        for Readiness { edges, .. } in &self.readiness {
-            edges.store(edges.load(Ordering::Relaxed).wrapping_add(1), Ordering::Release);
-        }
+        self.count_edge(Direction::Read);
+        self.count_edge(Direction::Write);
     }
 
     /// Whether this very waker waits under this key, on this thread, and nothing has happened
     /// since.
-    fn waits_already(&self, direction: Direction, key: u64, waker: &Waker) -> bool {
+    fn waits_already(&self, direction: Direction, key: u32, waker: &Waker) -> bool {
         let state = self.lock();
         state.home.as_ref().is_some_and(Reactor::is_current)
-            && self.worth_a_try(direction).is_none()
-            && state.find(direction, key).is_some_and(|it| it.waker.will_wake(waker))
+            && self.nothing_new(direction).is_some()
+            && state.line.find(direction, key).is_some_and(|it| it.waker.will_wake(waker))
     }
 
     /// Sees to it that a driven reactor watches the descriptor: the one it is with if others wait
     /// there, else this thread's.
     fn settle(self: &Arc<Self>, state: &mut State, here: &Arc<Reactor>) -> io::Result<()> {
-        let shared = state.all().any(|waiting| waiting.thread != here.id);
+        let shared = state.line.all().any(|waiting| waiting.thread != here.id);
         if let Some(home) = &state.home {
             if Arc::ptr_eq(home, here) {
                 return Ok(());
@@ -379,9 +418,18 @@ impl Source {
         Ok(())
     }
 
+    /// Takes the waker back that a party has left.
+    #[inline]
+    pub(crate) fn take_back(&self, direction: Direction, parked: Parked) {
+        // An edge since then has taken the waker, so that most parties need not look for it.
+        if parked.key != 0 && self.edges(direction) == parked.edges {
+            self.withdraw(direction, parked.key);
+        }
+    }
+
     #[cold]
-    fn withdraw(&self, direction: Direction, key: u64) {
-        let waiting = self.lock().remove(direction, key);
+    fn withdraw(&self, direction: Direction, key: u32) {
+        let waiting = self.lock().line.remove(direction, key);
         drop(waiting);
     }
 }
@@ -390,72 +438,9 @@ impl State {
     /// The id of the reactor that watches the descriptor, if that is this thread's and it is
     /// driven.
     #[inline]
-    fn drives_here(&self) -> Option<u64> {
+    fn drives_here(&self) -> Option<u32> {
         let home = self.home.as_ref()?;
-        (home.is_current() && home.is_driven()).then_some(home.id)
-    }
-
-    fn new_key(&mut self) -> u64 {
-        let key = self.keys;
-        self.keys += 1;
-        key
-    }
-
-    fn all(&self) -> impl Iterator<Item = &Waiting> {
-        self.first.iter().flatten().chain(self.others.iter().map(|(_, waiting)| waiting))
-    }
-
-    fn find(&self, direction: Direction, key: u64) -> Option<&Waiting> {
-        let others =
-            self.others.iter().filter(|(theirs, _)| *theirs == direction).map(|(_, it)| it);
-        self.first[direction as usize].iter().chain(others).find(|it| it.key == key)
-    }
-
-    fn add(&mut self, direction: Direction, waiting: Waiting) {
-        let first = &mut self.first[direction as usize];
-        if first.is_none() {
-            *first = Some(waiting);
-        } else {
-            self.others.push((direction, waiting));
-        }
-    }
-
-    fn remove(&mut self, direction: Direction, key: u64) -> Option<Waiting> {
-        if let Some(first) = self.first[direction as usize].take_if(|first| first.key == key) {
-            return Some(first);
-        }
-        let mut others = self.others.iter();
-        let position = others.position(|(theirs, it)| *theirs == direction && it.key == key)?;
-        Some(self.others.swap_remove(position).1)
-    }
-
-    fn take_all(&mut self) -> Vec<Waker> {
-        let mut all = Vec::new();
-        self.take(Direction::Read, &mut all);
-        self.take(Direction::Write, &mut all);
-        all
-    }
-
-    #[inline]
-    fn take(&mut self, direction: Direction, woken: &mut Vec<Waker>) {
-        if let Some(first) = self.first[direction as usize].take() {
-            woken.push(first.waker);
-        }
-        if !self.others.is_empty() {
-            self.take_others(direction, woken);
-        }
-    }
-
-    #[cold]
-    fn take_others(&mut self, direction: Direction, woken: &mut Vec<Waker>) {
-        let mut at = 0;
-        while at < self.others.len() {
-            if self.others[at].0 == direction {
-                woken.push(self.others.swap_remove(at).1.waker);
-            } else {
-                at += 1;
-            }
-        }
+        home.is_driven_here().then_some(home.id)
     }
 }
 
@@ -464,37 +449,35 @@ impl State {
 pub(crate) struct Waiter<'a> {
     source: &'a Arc<Source>,
     direction: Direction,
-    /// The key under which a waker was left, and the count of edges at that time.
-    left: Option<(u64, u32)>,
+    parked: Parked,
 }
 
 impl Waiter<'_> {
-    pub(crate) fn direction(&self) -> Direction {
-        self.direction
-    }
-
-    /// Leaves the waker of this party; see [`Source::wait`].
-    pub(crate) fn poll_wait(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.source.wait(self.direction, &mut self.left, cx)
-    }
-
     /// Ready when the kernel says so, whatever was done to the descriptor behind our back; see
     /// `poll(2)`.
     pub(crate) fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.source.ask_kernel(self.direction)? {
-            ready!(self.poll_wait(cx))?;
+            ready!(self.source.wait(self.direction, &mut self.parked, cx))?;
         }
         spend_budget(cx).map(Ok)
+    }
+
+    /// For the writing side of a socket for which `connect(2)` is under way: ready when that has
+    /// ended, with whether it may have failed.
+    pub(crate) fn poll_connected(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        loop {
+            let polled = self.source.ask_kernel_for_both()?;
+            if polled.writable {
+                return spend_budget(cx).map(|()| Ok(polled.failed));
+            }
+            ready!(self.source.wait(self.direction, &mut self.parked, cx))?;
+        }
     }
 }
 
 impl Drop for Waiter<'_> {
     #[inline]
     fn drop(&mut self) {
-        let Some((key, edges)) = self.left else { return };
-        // An edge since then has taken the waker, so that most waiters need not look for it.
-        if self.source.readiness[self.direction as usize].edges.load(Ordering::Acquire) == edges {
-            self.source.withdraw(self.direction, key);
-        }
+        self.source.take_back(self.direction, self.parked);
     }
 }

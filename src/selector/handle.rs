@@ -4,6 +4,7 @@ use super::events::Events;
 use crate::sys::epoll::mask;
 use std::io;
 use std::mem;
+use std::os::fd::RawFd;
 
 /// What makes a handle watched at all.
 const DIRECTIONS: Events = Events::READ.union(Events::WRITE).union(Events::PRIORITY);
@@ -15,6 +16,7 @@ const INTEREST: Events =
 /// What epoll is asked for on behalf of a handle.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Handle {
+    pub(super) fd: RawFd,
     interest: Events,
     /// A one-shot handle has fired: the kernel keeps it silent until it is updated.
     pub(super) fired: bool,
@@ -22,7 +24,7 @@ pub(super) struct Handle {
 
 impl Handle {
     /// Checks a set of events that a user asks for.
-    pub(super) fn new(interest: Events) -> io::Result<Self> {
+    pub(super) fn new(fd: RawFd, interest: Events) -> io::Result<Self> {
         let refused = |why| Err(io::Error::new(io::ErrorKind::InvalidInput, why));
         if !INTEREST.contains(interest) {
             return refused(
@@ -34,7 +36,7 @@ impl Handle {
         if interest.contains(Events::EXCLUSIVE) && interest.intersects(with_exclusive) {
             return refused("EXCLUSIVE goes with READ, WRITE and EDGE only");
         }
-        Ok(Self { interest, fired: false })
+        Ok(Self { fd, interest, fired: false })
     }
 
     /// A suspended handle stays out of epoll, which would report errors and hang-ups even to who

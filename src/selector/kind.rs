@@ -8,17 +8,28 @@ use super::select_event::SelectEvent;
 use super::signal::Signal;
 use super::timer::Timer;
 use crate::sys::epoll::mask;
+use std::os::fd::{AsRawFd, RawFd};
 
-/// What is registered, and owned where the selector has made it.
+/// What is registered, and owned where the selector has made it. Small, for there may be many.
 pub(super) enum Kind {
     Handle(Handle),
     Timer(Timer),
-    Signal(Signal),
+    Signal(Box<Signal>),
     Process(Process),
     Event(SelectEvent),
 }
 
 impl Kind {
+    pub(super) fn fd(&self) -> RawFd {
+        match self {
+            Self::Handle(handle) => handle.fd,
+            Self::Timer(timer) => timer.fd(),
+            Self::Signal(signal) => signal.fd(),
+            Self::Process(process) => process.fd(),
+            Self::Event(event) => event.as_raw_fd(),
+        }
+    }
+
     pub(super) fn epoll_mask(&self) -> u32 {
         match self {
             Self::Handle(handle) => handle.epoll_mask(),

@@ -161,6 +161,13 @@ impl RawEvents {
         self.len() == 0
     }
 
+    /// Takes all events of the last wait: their epoll masks and their data.
+    #[inline]
+    pub(super) fn take_all(&mut self) -> impl Iterator<Item = (u32, u64)> + '_ {
+        self.next = self.buffer.len();
+        self.buffer.iter()
+    }
+
     /// Takes the next event: its epoll mask and its data.
     #[inline]
     pub(super) fn pop(&mut self) -> Option<(u32, u64)> {

@@ -59,7 +59,7 @@ impl<T> Selector<T> {
     /// As [`register_handle`](Self::register_handle), for who knows the number of a descriptor that
     /// somebody else keeps open.
     pub(crate) fn register_number(&mut self, fd: RawFd, events: Events, data: T) -> io::Result<()> {
-        let handle = Handle::new(events)?;
+        let handle = Handle::new(fd, events)?;
         self.refuse_registered(fd)?;
         let in_set = !handle.is_suspended();
         if in_set {
@@ -99,7 +99,7 @@ impl<T> Selector<T> {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn update_handle(&mut self, fd: RawFd, events: Events) -> io::Result<()> {
-        let new = Handle::new(events)?;
+        let new = Handle::new(fd, events)?;
         let (token, entry) = self.table.by_fd_mut(fd).ok_or_else(|| not_registered(fd))?;
         let Kind::Handle(old) = entry.kind else {
             return Err(refused(
@@ -217,7 +217,7 @@ impl<T> Selector<T> {
         self.watch(fd, mask::IN)?;
         source.block();
         self.signals |= 1 << signal;
-        self.table.insert(fd, true, Kind::Signal(source), data);
+        self.table.insert(fd, true, Kind::Signal(Box::new(source)), data);
         Ok(fd)
     }
 

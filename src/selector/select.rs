@@ -5,7 +5,7 @@ use super::process::{BLOCKED_CHILD_SIGNAL, CHILD_NOTICE};
 use super::ready_key::Report;
 use super::table::Entry;
 use super::token::Token;
-use super::{Events, Poller, RawEvents, ReadyKey, Selector, refused};
+use super::{Events, Poller, RawEvents, ReadyKey, Reported, Selector, refused};
 use crate::sys::epoll::{Epoll, mask};
 use crate::sys::event_fd::EventFd;
 use crate::sys::signal_action::{CHILD_SIGNAL, forward_child_notice};
@@ -173,20 +173,15 @@ impl<T> Selector<T> {
 
     /// Takes all that a poller of this selector has waited for, and gives it to a closure with the
     /// data it belongs to, without looking each key up again. It is for the reactor, which registers
-    /// handles only; of anything else it tells nothing.
+    /// handles only, and does not update them.
     #[inline]
-    pub(crate) fn take_each(&mut self, events: &mut RawEvents, mut give: impl FnMut(Events, &T)) {
+    pub(crate) fn take_each(&mut self, events: &mut RawEvents, mut give: impl FnMut(Reported, &T)) {
         debug_assert!(events.is_empty() || events.selector == self.poller.selector);
-        while let Some(event) = events.pop() {
-            match self.table.by_token_mut(Token::from_data(event.1)) {
-                Some(Entry { kind: Kind::Handle(handle), data, .. }) => {
-                    let events = handle.report(event.0);
-                    if !events.is_empty() {
-                        give(events, data);
-                    }
-                }
-                Some(_) => {}
-                None => self.stray(Token::from_data(event.1)),
+        for (reported, data) in events.take_all() {
+            let token = Token::from_data(data);
+            match self.table.by_token(token) {
+                Some(entry) => give(Reported(reported), &entry.data),
+                None => self.stray(token),
             }
         }
     }
@@ -199,9 +194,10 @@ impl<T> Selector<T> {
     fn key(&mut self, (reported, data): (u32, u64)) -> Option<ReadyKey> {
         let token = Token::from_data(data);
         match self.table.by_token_mut(token) {
-            Some(Entry { kind: Kind::Handle(handle), fd, .. }) => {
+            Some(Entry { kind: Kind::Handle(handle), .. }) => {
                 let events = handle.report(reported);
-                (!events.is_empty()).then(|| ReadyKey::new(token, *fd, events, Report::Nothing))
+                (!events.is_empty())
+                    .then(|| ReadyKey::new(token, handle.fd, events, Report::Nothing))
             }
             Some(_) => self.key_of_source(token),
             None => {
@@ -220,7 +216,7 @@ impl<T> Selector<T> {
             return None;
         }
         let (events, report) = entry.kind.read()?;
-        let key = ReadyKey::new(token, entry.fd, events, report);
+        let key = ReadyKey::new(token, entry.kind.fd(), events, report);
         if events.intersects(Events::FINISHED | Events::SIGNAL) {
             self.after_reading(&key);
         }
@@ -303,14 +299,14 @@ impl<T> Selector<T> {
         let mut outside = Vec::new();
         for (token, entry) in self.table.in_set() {
             if matches!(entry.kind, Kind::Handle(handle) if handle.fired) {
-                outside.push(entry.fd);
+                outside.push(entry.kind.fd());
                 continue;
             }
-            match new.add(entry.fd, entry.kind.epoll_mask(), token.to_data()) {
+            match new.add(entry.kind.fd(), entry.kind.epoll_mask(), token.to_data()) {
                 Ok(()) => {}
                 // The living must not be left behind for a lack that passes.
                 Err(error) if is_lack(&error) => return Err(error),
-                Err(_) => outside.push(entry.fd),
+                Err(_) => outside.push(entry.kind.fd()),
             }
         }
         Ok(outside)

@@ -7,7 +7,6 @@ use std::os::fd::RawFd;
 
 /// One registration.
 pub(super) struct Entry<T> {
-    pub(super) fd: RawFd,
     generation: u32,
     /// Whether epoll watches it: not while a handle is suspended, nor when a one-shot kind has
     /// fired.
@@ -54,7 +53,7 @@ impl<T> Table<T> {
             self.slots.resize((number + 1).next_power_of_two(), VACANT);
         }
         let token = self.next_token();
-        let entry = Entry { fd, generation: token.generation, in_set, finished: false, kind, data };
+        let entry = Entry { generation: token.generation, in_set, finished: false, kind, data };
         self.entries.insert(entry);
         self.slots[number] = token.slot;
         self.next_generation = self.next_generation.wrapping_add(1);
@@ -63,7 +62,7 @@ impl<T> Table<T> {
     pub(super) fn remove(&mut self, fd: RawFd) -> Option<Entry<T>> {
         let slot = self.slot(fd)?;
         let entry = self.entries.remove(slot as usize);
-        self.slots[entry.fd as usize] = VACANT;
+        self.slots[fd as usize] = VACANT;
         self.finished -= usize::from(entry.finished);
         Some(entry)
     }

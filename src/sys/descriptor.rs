@@ -39,23 +39,40 @@ pub(crate) fn write(fd: RawFd, bytes: &[u8]) -> io::Result<usize> {
 /// Tells whether a read would not block, by `poll(2)`: there is data, an end, a hang-up or an error
 /// to be had.
 pub(crate) fn is_readable(fd: RawFd) -> io::Result<bool> {
-    poll(fd, libc::POLLIN | libc::POLLRDHUP)
+    Ok(poll(fd, libc::POLLIN | libc::POLLRDHUP)? != 0)
 }
 
 /// Tells whether a write would not block, by `poll(2)`.
 pub(crate) fn is_writable(fd: RawFd) -> io::Result<bool> {
-    poll(fd, libc::POLLOUT)
+    Ok(poll(fd, libc::POLLOUT)? != 0)
+}
+
+/// What `poll(2)` tells of a descriptor.
+pub(crate) struct Polled {
+    pub(crate) readable: bool,
+    pub(crate) writable: bool,
+    /// There is an error or a hang-up, and so neither a read nor a write would block.
+    pub(crate) failed: bool,
+}
+
+/// Asks for both directions at once.
+pub(crate) fn poll_both(fd: RawFd) -> io::Result<Polled> {
+    let told = poll(fd, libc::POLLIN | libc::POLLRDHUP | libc::POLLOUT)?;
+    let has = |events| told & events != 0;
+    let failed = has(libc::POLLERR | libc::POLLHUP | libc::POLLNVAL);
+    let readable = failed || has(libc::POLLIN | libc::POLLRDHUP);
+    Ok(Polled { readable, writable: failed || has(libc::POLLOUT), failed })
 }
 
 /// Any answer counts: an error, a hang-up or a closed number is something that the call to come
 /// will report.
-fn poll(fd: RawFd, events: libc::c_short) -> io::Result<bool> {
+fn poll(fd: RawFd, events: libc::c_short) -> io::Result<libc::c_short> {
     let mut asked = libc::pollfd { fd, events, revents: 0 };
     loop {
         // SAFETY: `asked` is one valid `pollfd`, as the count says, and lives through the call.
         match cvt(unsafe { libc::poll(&raw mut asked, 1, 0) }) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            answer => return answer.map(|count| count > 0),
+            answer => return answer.map(|_| asked.revents),
         }
     }
 }

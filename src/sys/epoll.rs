@@ -95,7 +95,7 @@ impl Epoll {
         limit: usize,
     ) -> io::Result<()> {
         buffer.len = 0;
-        let limit = c_int::try_from(buffer.events.len().min(limit)).unwrap_or(c_int::MAX);
+        let limit = buffer.capacity().min(limit) as c_int;
         let count = if NANOSECONDS_REFUSED.load(Ordering::Relaxed) {
             self.wait_milliseconds(timeout, buffer, limit)
         } else {
@@ -207,7 +207,8 @@ impl From<Duration> for KernelTimespec {
 
 /// Room for a fixed number of events, and those that the last wait brought.
 pub(crate) struct EventBuffer {
-    /// Always written whole, with zeros at first, so that reading it is safe whatever `len` says.
+    /// Always written whole, with zeros at first, so that reading it is safe whatever `len` says. No
+    /// more than a `c_int` counts.
     events: Box<[libc::epoll_event]>,
     len: usize,
 }
@@ -217,7 +218,8 @@ impl EventBuffer {
     /// for none.
     pub(crate) fn with_capacity(capacity: usize) -> Self {
         let zero = libc::epoll_event { events: 0, u64: 0 };
-        Self { events: vec![zero; capacity.max(1)].into_boxed_slice(), len: 0 }
+        let capacity = capacity.clamp(1, c_int::MAX as usize);
+        Self { events: vec![zero; capacity].into_boxed_slice(), len: 0 }
     }
 
     #[inline]
@@ -230,13 +232,23 @@ impl EventBuffer {
         self.events.len()
     }
 
-    /// Returns the mask and the data of one event. The struct is packed on x86-64, so its fields
-    /// are copied out.
+    /// Returns the mask and the data of one event.
     #[inline]
     pub(crate) fn get(&self, index: usize) -> Option<(u32, u64)> {
-        let event = self.events.get(index).filter(|_| index < self.len)?;
-        Some((event.events, event.u64))
+        self.events.get(index).filter(|_| index < self.len).map(parts)
     }
+
+    /// Returns the masks and the data of all events.
+    #[inline]
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, u64)> + '_ {
+        self.events.get(..self.len).unwrap_or_default().iter().map(parts)
+    }
+}
+
+/// Copies the fields out: the struct is packed on x86-64.
+#[inline]
+fn parts(event: &libc::epoll_event) -> (u32, u64) {
+    (event.events, event.u64)
 }
 
 impl fmt::Debug for EventBuffer {

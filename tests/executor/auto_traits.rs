@@ -8,7 +8,7 @@ use selio::process::{Child, Command, Pipe, Usage, exited, reap_orphans};
 use selio::selector::{Events, Poller, RawEvents, ReadyKey, SelectEvent, Selector, SignalInfo};
 use selio::signal::Signals;
 use selio::time::{Elapsed, MissedTicks, Sleep, Timeout, TimerSlack};
-use selio::{Async, JoinError, JoinHandle, Timer};
+use selio::{Async, JoinError, JoinHandle, Spin, Timer};
 use std::cell::Cell;
 use std::future::Future;
 use std::marker::{PhantomData, PhantomPinned};
@@ -80,6 +80,9 @@ traits! {
     Selector<NotSync> => true false true,
     Selector<Neither> => false false true,
     Selector<NotSend> => false true true,
+
+    // A guard of its thread.
+    Spin => false false true,
 
     // A handle gives the output away, wherever it is polled or dropped; it is never shared by two
     // at once.

@@ -3,12 +3,14 @@
 use crate::kit;
 use crate::kit::sockets;
 use kit::{CountingWaker, Trace, case, poll_once, poll_with};
-use selio::net::{TcpListener, TcpStream};
+use selio::net::{TcpListener, TcpStream, UnixListener};
 use selio::time::{sleep, timeout};
-use selio::{block_on, join, race};
+use selio::{block_on, join, race, yield_now};
 use sockets::{deaf_listener, drain, fill, pair, register};
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::OwnedFd;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -36,7 +38,11 @@ fn traced_cases() -> Vec<kit::Case> {
         case("idle_waits", idle_waits),
         case("one_epoll_ctl_for_both_directions", one_epoll_ctl_for_both_directions),
         case("each_number_is_closed_once", each_number_is_closed_once),
+        case("accepts_no_more_than_there_are", accepts_no_more_than_there_are),
+        case("_accepts", part_accepts),
+        case("no_call_for_nothing_after_connect", no_call_for_nothing_after_connect),
         case("_connects", part_connects),
+        case("_connects_and_reads", part_connects_and_reads),
         case("_idles", part_idles),
         case("_reads_and_writes", part_reads_and_writes),
         case("_opens_and_closes", part_opens_and_closes),
@@ -192,6 +198,69 @@ fn part_connects() {
     kit::mark("from here");
     assert!(block_on(timeout(Duration::from_millis(20), TcpStream::connect(to))).is_err());
     kit::mark("to here");
+}
+
+/// The question whether the connection has been made tells as well that there is no error, and
+/// nothing to read yet.
+fn no_call_for_nothing_after_connect() {
+    let trace = traced("_connects_and_reads");
+    assert_eq!(trace.count("getsockopt"), 0, "nobody has spoken of an error");
+    let reads = trace.calls("recvfrom");
+    assert!(reads.len() == 1 && reads[0].trim_end().ends_with("= 1"), "{reads:?}");
+    assert_eq!(trace.count("epoll_ctl"), 1, "it waits for what is to be read");
+}
+
+fn part_connects_and_reads() {
+    let listener = std::net::TcpListener::bind(LOCALHOST).unwrap();
+    let to = listener.local_addr().unwrap();
+    block_on(async {
+        kit::mark("from here");
+        let stream = TcpStream::connect(to).await.unwrap();
+        assert!(poll_once(stream.read(&mut [0])).is_pending());
+        let (mut peer, _) = listener.accept().unwrap();
+        peer.write_all(b"x").unwrap();
+        assert_eq!(stream.read(&mut [0; 8]).await.unwrap(), 1);
+        kit::mark("to here");
+    });
+}
+
+/// To find no connection costs `accept4` more than anything else that is done for one.
+fn accepts_no_more_than_there_are() {
+    let trace = traced("_accepts");
+    let (accepted, failed): (Vec<_>, Vec<_>) =
+        trace.calls("accept4").into_iter().partition(|line| !line.contains("EAGAIN"));
+    assert_eq!(accepted.len(), 2 * (10 + 5));
+    assert_eq!(failed.len(), 2, "the first of each listener, which is not registered yet");
+}
+
+fn part_accepts() {
+    let name = SocketAddr::from_abstract_name("selio: io_calls").unwrap();
+    kit::mark("from here");
+    block_on(async {
+        let listener = TcpListener::bind(LOCALHOST).await.unwrap();
+        let to = listener.local_addr().unwrap();
+        let connect = || std::net::TcpStream::connect(to).unwrap();
+        accept_all(&connect, async || _ = listener.accept().await.unwrap()).await;
+        let listener = UnixListener::bind_addr(&name).unwrap();
+        let connect = || std::os::unix::net::UnixStream::connect_addr(&name).unwrap();
+        accept_all(&connect, async || _ = listener.accept().await.unwrap()).await;
+    });
+    kit::mark("to here");
+}
+
+/// Ten that come one by one, while somebody waits for them, and five that have come before.
+async fn accept_all<S>(connect: impl Fn() -> S, accept: impl AsyncFn()) {
+    for _ in 0..10 {
+        let connect = async {
+            yield_now().await;
+            connect()
+        };
+        join(accept(), connect).await;
+    }
+    let clients: Vec<S> = (0..5).map(|_| connect()).collect();
+    for _ in &clients {
+        accept().await;
+    }
 }
 
 const WAITS: usize = 100;

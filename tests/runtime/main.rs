@@ -14,6 +14,7 @@ mod fork;
 mod io_calls;
 mod io_quiet;
 mod port_forward;
+mod spin;
 mod stdio;
 mod tcp_echo;
 mod timer_slack;
@@ -38,6 +39,7 @@ fn main() {
         ("io_calls", io_calls::cases),
         ("io_quiet", io_quiet::cases),
         ("port_forward", port_forward::cases),
+        ("spin", spin::cases),
         ("stdio", stdio::cases),
         ("tcp_echo", tcp_echo::cases),
         ("timer_slack", timer_slack::cases),
