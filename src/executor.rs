@@ -14,8 +14,8 @@ use std::time::Duration;
 
 pub use driver::Driver;
 pub use handle::Handle;
+use join::Joined;
 pub(crate) use join::{Completion, completion};
-use join::{JoinCell, Joined};
 pub use join::{JoinError, JoinHandle};
 use scheduler::{Scheduler, TaskId};
 
@@ -125,9 +125,8 @@ where
         Some(Some(handle)) => handle,
         Some(None) => {
             drop(future);
-            let cell = JoinCell::new();
-            cell.refuse();
-            JoinHandle::new(cell, None)
+            // Its other end is dropped, which tells it that there will be no output.
+            completion().1
         }
         None => panic!(
             "`selio::spawn` was called outside of `selio::block_on`: call it from a future that `block_on` runs"
@@ -140,9 +139,10 @@ where
     F: Future + 'static,
     F::Output: 'static,
 {
-    let cell = JoinCell::new();
-    cell.set_task(scheduler.insert(Joined::new(future, Arc::clone(&cell))));
-    JoinHandle::new(cell, Some(Arc::clone(scheduler.remote())))
+    scheduler.insert(|task| {
+        let (completion, handle) = join::of_task(scheduler.remote(), Some(task));
+        (Joined::new(future, completion), handle)
+    })
 }
 
 /// Makes a [`Handle`] by which other threads spawn tasks on this thread's innermost [`block_on`].

@@ -12,9 +12,9 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use super::join::{JoinCell, JoinError, JoinHandle, Joined};
+use super::join::{Completion, JoinHandle, Joined, of_task};
 use super::scheduler::{Remote, Scheduler};
-use crate::panics::{FirstPanic, Payload};
+use crate::panics::FirstPanic;
 use crate::sys::lock::{Guard, Lock};
 
 /// Spawns tasks on the [`block_on`](crate::block_on) it was made in, from any thread.
@@ -78,10 +78,10 @@ impl Handle {
         F: Future + 'static,
         F::Output: Send + 'static,
     {
-        let cell = JoinCell::new();
-        let order = Order { make: Some(make), cell: Arc::clone(&cell) };
+        let (completion, handle) = of_task(&self.door.remote, None);
+        let order = Order { make, completion };
         self.door.inbox.put(Box::new(move |scheduler| order.carry_out(scheduler)));
-        JoinHandle::new(cell, Some(Arc::clone(&self.door.remote)))
+        handle
     }
 }
 
@@ -190,11 +190,11 @@ impl Drop for Doorman {
     }
 }
 
-/// One order: a closure that makes the future, and where its output goes.
+/// One order: a closure that makes the future, and where its output goes. Dropped, the closure goes
+/// first, and then the handle is told, also if the closure panics.
 struct Order<M, T> {
-    /// Present until the order is carried out.
-    make: Option<M>,
-    cell: Arc<JoinCell<T>>,
+    make: M,
+    completion: Completion<T>,
 }
 
 impl<M, F> Order<M, F::Output>
@@ -203,36 +203,20 @@ where
     F: Future + 'static,
     F::Output: 'static,
 {
-    fn carry_out(mut self, scheduler: &Scheduler) {
-        if self.cell.is_aborted() {
+    fn carry_out(self, scheduler: &Scheduler) {
+        let Order { make, completion } = self;
+        if completion.abort().is_ordered() {
+            drop(make);
             return;
         }
-        let Some(make) = self.make.take() else { return };
         match panic::catch_unwind(AssertUnwindSafe(make)) {
             Ok(future) => {
-                let joined = Joined::new(future, Arc::clone(&self.cell));
-                self.cell.set_task(scheduler.insert(joined));
+                scheduler.insert(|task| {
+                    completion.abort().set_task(task);
+                    (Joined::new(future, completion), ())
+                });
             }
-            Err(payload) => self.fail(JoinError::panicked(payload)),
-        }
-    }
-}
-
-impl<M, T> Order<M, T> {
-    fn fail(&self, error: JoinError) {
-        self.cell.finish(Err(error)).into_iter().for_each(Waker::wake);
-    }
-}
-
-impl<M, T> Drop for Order<M, T> {
-    fn drop(&mut self) {
-        if let Some(make) = self.make.take() {
-            // Foreign code: its panic must not keep the handle from being told.
-            let dropped: Result<(), Payload> = panic::catch_unwind(AssertUnwindSafe(|| drop(make)));
-            self.fail(JoinError::aborted());
-            if let Err(payload) = dropped {
-                panic::resume_unwind(payload);
-            }
+            Err(payload) => completion.complete(Err(payload)),
         }
     }
 }

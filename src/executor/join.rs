@@ -4,7 +4,6 @@
 use std::any::Any;
 use std::fmt;
 use std::future::Future;
-use std::mem;
 use std::panic::{self, AssertUnwindSafe};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,7 +14,8 @@ use pin_project_lite::pin_project;
 
 use super::scheduler::{Remote, TaskId};
 use crate::panics::{FirstPanic, Payload};
-use crate::sys::lock::{Guard, Lock};
+use crate::sys::lock::Lock;
+use crate::sys::oneshot::{Giver, Taker, oneshot};
 
 /// Awaits the output of a spawned task.
 ///
@@ -43,18 +43,12 @@ use crate::sys::lock::{Guard, Lock};
 /// });
 /// ```
 pub struct JoinHandle<T> {
-    cell: Arc<JoinCell<T>>,
+    result: Taker<Abort, Result<T, JoinError>>,
     /// Where the task is, unless it is none of an executor.
     remote: Option<Arc<Remote>>,
-    /// Whether it was polled and left a waker: then the next poll most likely finds a result.
-    waiting: bool,
 }
 
 impl<T> JoinHandle<T> {
-    pub(super) fn new(cell: Arc<JoinCell<T>>, remote: Option<Arc<Remote>>) -> Self {
-        JoinHandle { cell, remote, waiting: false }
-    }
-
     /// Ends the task at its next turn: its future is dropped on its own thread, and the handle
     /// gives an error that says [`is_aborted`](JoinError::is_aborted).
     ///
@@ -71,7 +65,7 @@ impl<T> JoinHandle<T> {
     /// });
     /// ```
     pub fn abort(&self) {
-        let task = self.cell.abort();
+        let task = self.result.head().order();
         if let (Some(remote), Some(task)) = (&self.remote, task) {
             remote.schedule(task);
         }
@@ -91,31 +85,26 @@ impl<T> JoinHandle<T> {
     /// ```
     #[must_use]
     pub fn is_finished(&self) -> bool {
-        !matches!(*self.cell.lock(), State::Running(_))
+        self.result.is_given()
     }
 }
 
 impl<T> Future for JoinHandle<T> {
     type Output = Result<T, JoinError>;
 
+    #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let polled = if self.waiting {
-            self.cell.poll(cx.waker())
-        } else {
-            self.cell.await_with(cx.waker().clone())
-        };
-        self.waiting = polled.is_pending();
-        polled
+        self.result.poll(cx.waker()).map(|result| match result {
+            Some(result) => result,
+            None => panic!("a `JoinHandle` was polled again after it gave its result"),
+        })
     }
 }
 
 impl<T> Drop for JoinHandle<T> {
     /// Takes the waker back, so that a task which is detached while it is awaited wakes nobody.
     fn drop(&mut self) {
-        if self.waiting {
-            let waker = self.cell.forget_waker();
-            drop(waker);
-        }
+        drop(self.result.withdraw());
     }
 }
 
@@ -144,17 +133,18 @@ impl<T> fmt::Debug for JoinHandle<T> {
 /// });
 /// ```
 pub struct JoinError {
-    /// In a `Mutex` since a payload is `Send` but not `Sync`, and errors are expected to be both.
-    panic: Option<Lock<Payload>>,
+    /// Locked since a payload is `Send` but not `Sync`, and errors are expected to be both; boxed, so
+    /// that a result is hardly larger than an output.
+    panic: Box<Option<Lock<Payload>>>,
 }
 
 impl JoinError {
     pub(super) fn aborted() -> Self {
-        JoinError { panic: None }
+        JoinError { panic: Box::new(None) }
     }
 
     pub(super) fn panicked(payload: Payload) -> Self {
-        JoinError { panic: Some(Lock::new(payload)) }
+        JoinError { panic: Box::new(Some(Lock::new(payload))) }
     }
 
     /// Tells whether the task was aborted; if not, it panicked.
@@ -179,7 +169,7 @@ impl JoinError {
     #[must_use]
     #[track_caller]
     pub fn into_panic(self) -> Box<dyn Any + Send + 'static> {
-        match self.panic {
+        match *self.panic {
             Some(payload) => payload.into_inner(),
             None => panic!("the task was aborted and has no panic to give; ask `is_aborted` first"),
         }
@@ -203,134 +193,87 @@ impl std::error::Error for JoinError {}
 /// The bit, beside a task's id, that says that it is to be aborted.
 const ABORTED: u64 = 1 << 63;
 
-/// What a task and its handle share.
-#[derive(Debug)]
-pub(super) struct JoinCell<T> {
-    /// The id of the task, as soon as it has one, and whether it is to be aborted. One word, so
-    /// that either who aborts finds the task, or the task finds that it is aborted.
-    task: AtomicU64,
-    state: Lock<State<T>>,
-}
+/// Which task is to be aborted, and whether: its id, as soon as it has one, in one word with a bit, so
+/// that either who aborts finds the task, or the task finds that it is aborted.
+#[derive(Debug, Default)]
+pub(super) struct Abort(AtomicU64);
 
-#[derive(Debug)]
-enum State<T> {
-    /// With the waker of whoever polled the handle last.
-    Running(Option<Waker>),
-    Finished(Result<T, JoinError>),
-    Taken,
-}
-
-impl<T> JoinCell<T> {
-    pub(super) fn new() -> Arc<Self> {
-        let state = Lock::new(State::Running(None));
-        Arc::new(JoinCell { task: AtomicU64::new(0), state })
-    }
-
-    /// Tells who aborts which task it is. It was not polled yet.
+impl Abort {
+    /// Tells which task it is, before that is polled.
     pub(super) fn set_task(&self, task: TaskId) {
-        self.task.fetch_or(task.to_bits(), Ordering::AcqRel);
+        self.0.fetch_or(task.to_bits(), Ordering::AcqRel);
     }
 
     /// Has the next poll of the task end it, and returns which it is, if it is there already.
-    fn abort(&self) -> Option<TaskId> {
-        TaskId::from_bits(self.task.fetch_or(ABORTED, Ordering::AcqRel))
+    fn order(&self) -> Option<TaskId> {
+        TaskId::from_bits(self.0.fetch_or(ABORTED, Ordering::AcqRel))
     }
 
-    fn lock(&self) -> Guard<'_, State<T>> {
-        self.state.lock()
-    }
-
-    pub(super) fn is_aborted(&self) -> bool {
-        self.task.load(Ordering::Acquire) & ABORTED != 0
-    }
-
-    /// Keeps the result and gives back the waker of whoever awaits it.
-    pub(super) fn finish(&self, result: Result<T, JoinError>) -> Option<Waker> {
-        match mem::replace(&mut *self.lock(), State::Finished(result)) {
-            State::Running(waker) => waker,
-            State::Finished(_) | State::Taken => unreachable!("a task finishes once"),
-        }
-    }
-
-    /// Marks a task that was never taken in, or will never be done; not one that is finished.
-    pub(super) fn refuse(&self) {
-        let running = matches!(*self.lock(), State::Running(_));
-        if running {
-            self.finish(Err(JoinError::aborted())).into_iter().for_each(Waker::wake);
-        }
-    }
-
-    fn poll(&self, waker: &Waker) -> Poll<Result<T, JoinError>> {
-        {
-            let mut state = self.lock();
-            match &*state {
-                State::Running(Some(known)) if known.will_wake(waker) => return Poll::Pending,
-                State::Running(_) => {}
-                State::Finished(_) => match mem::replace(&mut *state, State::Taken) {
-                    State::Finished(result) => return Poll::Ready(result),
-                    State::Running(_) | State::Taken => unreachable!("it was finished a line ago"),
-                },
-                State::Taken => panic!("a `JoinHandle` was polled again after it gave its result"),
-            }
-        }
-        self.await_with(waker.clone())
-    }
-
-    #[cold]
-    fn forget_waker(&self) -> Option<Waker> {
-        match &mut *self.lock() {
-            State::Running(waker) => waker.take(),
-            State::Finished(_) | State::Taken => None,
-        }
-    }
-
-    /// Leaves a waker, unless the task has finished while the waker was cloned: that is foreign
-    /// code, and ran without the lock.
-    fn await_with(&self, waker: Waker) -> Poll<Result<T, JoinError>> {
-        let mut state = self.lock();
-        let former = match &mut *state {
-            State::Running(known) => known.replace(waker),
-            State::Finished(_) | State::Taken => {
-                drop(state);
-                return self.poll(&waker);
-            }
-        };
-        drop(state);
-        drop(former);
-        Poll::Pending
+    pub(super) fn is_ordered(&self) -> bool {
+        self.0.load(Ordering::Acquire) & ABORTED != 0
     }
 }
 
-/// The other end of a handle whose work is done elsewhere. Dropped, it says that it was aborted.
-pub(crate) struct Completion<T>(Arc<JoinCell<T>>);
+/// The other end of a handle: gives the output, or says that there will be none if it is dropped.
+#[derive(Debug)]
+pub(crate) struct Completion<T>(Giver<Abort, Result<T, JoinError>>);
 
 /// A handle for work that is no task, and the means to complete it.
 pub(crate) fn completion<T>() -> (Completion<T>, JoinHandle<T>) {
-    let cell = JoinCell::new();
-    (Completion(Arc::clone(&cell)), JoinHandle::new(cell, None))
+    pair(None, Abort::default())
+}
+
+/// A handle for a task of that executor, and the means to complete it.
+pub(super) fn of_task<T>(
+    remote: &Arc<Remote>,
+    task: Option<TaskId>,
+) -> (Completion<T>, JoinHandle<T>) {
+    let abort = Abort(AtomicU64::new(task.map_or(0, TaskId::to_bits)));
+    pair(Some(Arc::clone(remote)), abort)
+}
+
+fn pair<T>(remote: Option<Arc<Remote>>, abort: Abort) -> (Completion<T>, JoinHandle<T>) {
+    let (giver, result) = oneshot(abort);
+    (Completion(giver), JoinHandle { result, remote })
 }
 
 impl<T> Completion<T> {
     /// Keeps the output, or the panic, and wakes who awaits it.
-    pub(crate) fn complete(self, result: Result<T, Payload>) {
-        let waker = self.0.finish(result.map_err(JoinError::panicked));
+    pub(crate) fn complete(mut self, result: Result<T, Payload>) {
+        let waker = self.give(result.map_err(JoinError::panicked));
         waker.into_iter().for_each(Waker::wake);
+    }
+
+    pub(super) fn abort(&self) -> &Abort {
+        self.0.head()
+    }
+
+    /// Keeps the result and gives back the waker of whoever awaits it.
+    #[inline]
+    fn give(&mut self, result: Result<T, JoinError>) -> Option<Waker> {
+        self.0.give(result)
     }
 }
 
 impl<T> Drop for Completion<T> {
     fn drop(&mut self) {
-        self.0.refuse();
+        if !self.0.has_given() {
+            // What came before may be unwinding.
+            let mut panics = FirstPanic::default();
+            let waker = self.give(Err(JoinError::aborted()));
+            panics.note(|| waker.into_iter().for_each(Waker::wake));
+            panics.resume();
+        }
     }
 }
 
 pin_project! {
-    /// A spawned future with the cell for its output. Its own output is the waker of whoever awaits the handle, so that the executor
+    /// A spawned future with the place for its output. Its own output is the waker of whoever awaits the handle, so that the executor
     /// wakes it when all its books are in order.
     pub(super) struct Joined<F: Future> {
         #[pin]
         future: Option<F>,
-        cell: Arc<JoinCell<F::Output>>,
+        completion: Completion<F::Output>,
     }
 
     impl<F: Future> PinnedDrop for Joined<F> {
@@ -339,7 +282,7 @@ pin_project! {
             if this.future.is_some() {
                 let mut this = this.project();
                 let dropped = panic::catch_unwind(AssertUnwindSafe(|| this.future.set(None)));
-                if let Some(waker) = this.cell.finish(Err(JoinError::aborted())) {
+                if let Some(waker) = this.completion.give(Err(JoinError::aborted())) {
                     waker.wake();
                 }
                 if let Err(payload) = dropped {
@@ -351,8 +294,8 @@ pin_project! {
 }
 
 impl<F: Future> Joined<F> {
-    pub(super) fn new(future: F, cell: Arc<JoinCell<F::Output>>) -> Self {
-        Joined { future: Some(future), cell }
+    pub(super) fn new(future: F, completion: Completion<F::Output>) -> Self {
+        Joined { future: Some(future), completion }
     }
 }
 
@@ -361,7 +304,7 @@ impl<F: Future> Future for Joined<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Waker>> {
         let mut this = self.project();
-        let result = if this.cell.is_aborted() {
+        let result = if this.completion.abort().is_ordered() {
             Err(JoinError::aborted())
         } else {
             let Some(future) = this.future.as_mut().as_pin_mut() else { return Poll::Ready(None) };
@@ -376,9 +319,9 @@ impl<F: Future> Future for Joined<F> {
         let dropped = panic::catch_unwind(AssertUnwindSafe(|| this.future.set(None)));
         let result = match (dropped, result) {
             (Ok(()), result) => result,
-            (Err(later), Err(JoinError { panic: Some(first) })) => {
+            (Err(later), Err(first)) if !first.is_aborted() => {
                 FirstPanic::from(later).forget();
-                Err(JoinError { panic: Some(first) })
+                Err(first)
             }
             (Err(payload), untold) => {
                 // An output that nobody will see now. Its destructor may panic in its turn.
@@ -388,6 +331,6 @@ impl<F: Future> Future for Joined<F> {
                 Err(JoinError::panicked(payload))
             }
         };
-        Poll::Ready(this.cell.finish(result))
+        Poll::Ready(this.completion.give(result))
     }
 }

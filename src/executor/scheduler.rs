@@ -410,12 +410,13 @@ impl Scheduler {
         &self.remote
     }
 
-    /// Takes a task in and queues it for its first poll.
-    pub(super) fn insert<F>(&self, future: F) -> TaskId
+    /// Takes a task in, which is made when its id is known, and queues it for its first poll. What
+    /// else comes from making it is given back.
+    pub(super) fn insert<F, R>(&self, make: impl FnOnce(TaskId) -> (F, R)) -> R
     where
         F: Future<Output = Option<Waker>> + 'static,
     {
-        self.insert_as(self.next_order(), Box::pin(Body { task: None, future }))
+        self.insert_as(self.next_order(), make)
     }
 
     /// Takes a task in that is dropped before all others when the executor ends.
@@ -423,20 +424,23 @@ impl Scheduler {
     where
         F: Future<Output = Option<Waker>> + 'static,
     {
-        self.insert_as(FIRST_TO_GO, Box::pin(Body { task: None, future }));
+        self.insert_as(FIRST_TO_GO, |_| (future, ()));
     }
 
-    fn insert_as(&self, order: NonZeroU64, body: TaskBody) -> TaskId {
+    fn insert_as<F, R>(&self, order: NonZeroU64, make: impl FnOnce(TaskId) -> (F, R)) -> R
+    where
+        F: Future<Output = Option<Waker>> + 'static,
+    {
         let mut tasks = self.tasks.borrow_mut();
         if tasks.len() == tasks.capacity() {
-            // By a quarter: tasks are many, and what doubles is half empty.
-            let more = (tasks.len() / 4).max(FEWEST_SLOTS);
-            tasks.reserve_exact(more);
+            make_room(&mut tasks);
         }
-        let slot = tasks.insert(Entry { body: Some(body), order });
-        let id = TaskId::new(slot, order);
+        let vacant = tasks.vacant_entry();
+        let id = TaskId::new(vacant.key(), order);
+        let (future, rest) = make(id);
+        vacant.insert(Entry { body: Some(Box::pin(Body { task: None, future })), order });
         self.push(id);
-        id
+        rest
     }
 
     fn next_order(&self) -> NonZeroU64 {
@@ -507,6 +511,13 @@ impl Scheduler {
         left.sort_unstable_by_key(|entry| entry.order);
         left.into_iter().filter_map(|entry| entry.body).collect()
     }
+}
+
+/// Makes the table larger by a quarter: tasks are many, and what doubles is half empty.
+#[cold]
+fn make_room(tasks: &mut Slab<Entry>) {
+    let more = (tasks.len() / 4).max(FEWEST_SLOTS);
+    tasks.reserve_exact(more);
 }
 
 impl std::fmt::Debug for Scheduler {

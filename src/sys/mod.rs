@@ -11,6 +11,7 @@ pub(crate) mod fork;
 pub(crate) mod hyper_buffer;
 pub(crate) mod inet;
 pub(crate) mod lock;
+pub(crate) mod oneshot;
 pub(crate) mod pid_fd;
 pub(crate) mod rights;
 pub(crate) mod signal_action;
