@@ -177,7 +177,8 @@ struct Executor {
 /// How a round of polls ended.
 enum Round<T> {
     Done(T),
-    /// Nothing is ready, and other threads know that they have to wake us.
+    /// Nothing is ready, and other threads know that they have to wake us, or, where the thread
+    /// spins, will be told so after it.
     Idle,
     /// There may be more to do, but the kernel has not been asked for long.
     Busy,
@@ -252,7 +253,8 @@ impl Executor {
 
     fn turn(&self, limit: Option<Duration>, turn: &mut Option<Turn>) {
         let turn = turn.get_or_insert_with(Turn::new);
-        if let Err(error) = self.driving.turn(limit, turn) {
+        let may_rest = |sleep| self.scheduler.may_rest(sleep);
+        if let Err(error) = self.driving.turn(limit, turn, may_rest) {
             panic!("selio cannot wait on this thread any more: epoll_wait: {error}");
         }
         self.scheduler.woke_up();

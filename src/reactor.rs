@@ -35,6 +35,7 @@ pub(crate) use line::{Direction, Parked};
 pub(crate) use queue::next_deadline;
 pub(crate) use slack::{SlackScope, with_former_slack};
 pub(crate) use source::{Source, Waiter};
+pub(crate) use spin::spins;
 pub use spin::{Spin, spin};
 
 use crate::panics::wake_all;
@@ -152,10 +153,16 @@ impl Reactor {
     }
 
     /// Waits until something is ready, a deadline has come or `limit` has passed, and gathers the
-    /// wakers of what is. Wakes nothing.
-    fn turn(&self, limit: Option<Duration>, turn: &mut Turn) -> io::Result<()> {
+    /// wakers of what is. Wakes nothing. `may_rest` says, where the thread spins, whether it may go
+    /// on, and is told so before it sleeps.
+    fn turn(
+        &self,
+        limit: Option<Duration>,
+        turn: &mut Turn,
+        may_rest: impl Fn(bool) -> bool,
+    ) -> io::Result<()> {
         // Only this thread adds deadlines, so none can come while it waits.
-        self.wait(queue::bound(limit), &mut turn.events)?;
+        self.wait(queue::bound(limit), &mut turn.events, may_rest)?;
         self.collect(turn);
         queue::take_due(&mut turn.woken);
         Ok(())
@@ -163,7 +170,12 @@ impl Reactor {
 
     /// Waits for events. If the thread is to spin, it looks for them again and again before.
     #[inline]
-    fn wait(&self, mut timeout: Option<Duration>, events: &mut RawEvents) -> io::Result<()> {
+    fn wait(
+        &self,
+        mut timeout: Option<Duration>,
+        events: &mut RawEvents,
+        may_rest: impl Fn(bool) -> bool,
+    ) -> io::Result<()> {
         let mut spinning = spin::before(timeout);
         // One call in a loop, so that there is one place of it to be compiled in line.
         loop {
@@ -171,7 +183,11 @@ impl Reactor {
             self.poller.wait(looks.or(timeout), events)?;
             match &spinning {
                 Some(now) if events.is_empty() => {
-                    if now.is_over() {
+                    let over = now.is_over();
+                    if !may_rest(over) {
+                        return Ok(());
+                    }
+                    if over {
                         timeout = now.left();
                         spinning = None;
                     }
@@ -385,8 +401,14 @@ impl Driving {
         &self.reactor
     }
 
-    pub(crate) fn turn(&self, limit: Option<Duration>, turn: &mut Turn) -> io::Result<()> {
-        self.reactor.turn(limit, turn)
+    /// See [`spins`] for `may_rest`.
+    pub(crate) fn turn(
+        &self,
+        limit: Option<Duration>,
+        turn: &mut Turn,
+        may_rest: impl Fn(bool) -> bool,
+    ) -> io::Result<()> {
+        self.reactor.turn(limit, turn, may_rest)
     }
 }
 

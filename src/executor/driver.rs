@@ -129,7 +129,8 @@ impl<F: Future> Driver<F> {
         self.executor.look(&mut self.turn);
         let round = self.executor.round(root.as_mut());
         drop(entered);
-        self.busy = matches!(round, Round::Busy);
+        // Whoever waits for this to be ready is asleep, also where a `block_on` would spin.
+        self.busy = !matches!(round, Round::Idle) || !self.executor.scheduler.may_rest(true);
         match round {
             Round::Done(output) => {
                 self.end();

@@ -18,7 +18,8 @@
 //!
 //! The owner sets `asleep` in its last look at the remote queue, under its lock, if there is
 //! nothing in it: either the lock's order shows the owner what was pushed, or it shows the pusher
-//! that the owner is asleep. So there is at most one write for each wait.
+//! that the owner is asleep. So there is at most one write for each wait. An owner that spins before
+//! it sleeps looks at the queue as often as at the kernel, and sets `asleep` when it is through.
 //!
 //! # Tasks that nobody wakes
 //!
@@ -40,6 +41,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use pin_project_lite::pin_project;
 use slab::Slab;
 
+use crate::reactor;
 use crate::sys::event_fd::EventFd;
 use crate::sys::lock::{Guard, Lock};
 
@@ -340,10 +342,11 @@ impl Scheduler {
     }
 
     /// What is to be polled next. If there is nothing, in the queue of other threads neither, it is
-    /// announced that the owner is about to sleep.
+    /// announced that the owner is about to sleep, unless it spins before: then the turn that follows
+    /// announces it.
     #[inline]
     pub(super) fn next(&self) -> Option<TaskId> {
-        self.pop().or_else(|| if self.may_sleep() { None } else { self.pop() })
+        self.pop().or_else(|| if self.may_rest(!reactor::spins()) { None } else { self.pop() })
     }
 
     #[inline]
@@ -365,18 +368,20 @@ impl Scheduler {
         self.local.borrow_mut().extend(queue.drain(..));
     }
 
-    /// Looks at the other threads' queue once more, the own one being empty, and announces that the
-    /// owner is about to sleep: false if there is something to do instead, and then nobody
-    /// needs to write the eventfd.
-    fn may_sleep(&self) -> bool {
+    /// Looks at the other threads' queue once more, the own one being empty: false if there is
+    /// something to do. Else it can be announced that the owner is about to sleep, and has to be woken
+    /// by the eventfd.
+    pub(super) fn may_rest(&self, announce: bool) -> bool {
         let mut remote = self.remote.lock();
         if let Some(queue) = remote.as_mut().filter(|queue| !queue.is_empty()) {
             self.append(queue);
             return false;
         }
-        // Under the lock: who pushes later sees it and wakes us, and who pushed before was
-        // collected.
-        self.remote.asleep.store(true, Ordering::SeqCst);
+        if announce {
+            // Under the lock: who pushes later sees it and wakes us, and who pushed before was
+            // collected.
+            self.remote.asleep.store(true, Ordering::SeqCst);
+        }
         true
     }
 

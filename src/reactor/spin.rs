@@ -71,6 +71,13 @@ impl Drop for Spin {
     }
 }
 
+/// Whether the thread spins before it sleeps. If so, a turn that may wait asks again and again whether
+/// it may rest, and tells when it is going to sleep.
+#[inline]
+pub(crate) fn spins() -> bool {
+    LONGEST.get() > 0
+}
+
 fn note_longest() {
     let longest = TIMES.try_with(|times| times.borrow().iter().max().copied());
     let longest = longest.ok().flatten().unwrap_or_default();

@@ -4,10 +4,12 @@ use crate::kit;
 use crate::kit::timers;
 use kit::{Case, Trace, case};
 use selio::net::{TcpListener, TcpStream};
+use selio::selector::{Events, Selector};
 use selio::time::sleep;
 use selio::{Driver, Spin, block_on, spawn, spin, yield_now};
 use std::future::poll_fn;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -21,6 +23,7 @@ pub(crate) fn cases() -> Vec<Case> {
             ("the_longest_counts", the_longest_counts),
             ("a_timer_within_it", a_timer_within_it),
             ("another_thread_ends_it", another_thread_ends_it),
+            ("another_thread_writes_no_eventfd", another_thread_writes_no_eventfd),
             ("everything_works_as_without", everything_works_as_without),
             ("nested", nested),
             ("of_its_thread_alone", of_its_thread_alone),
@@ -28,10 +31,13 @@ pub(crate) fn cases() -> Vec<Case> {
         &[
             case("a_driver_never_waits", a_driver_never_waits),
             case("an_idle_program_rests", an_idle_program_rests),
+            case("a_guard_that_goes_just_before_the_sleep", part_stops_spinning),
+            case("a_driver_is_woken_where_a_block_on_would_spin", a_driver_is_woken),
             case("_asks", part_asks),
             case("_for_a_millisecond", part_for_a_millisecond),
             case("_drops_in_any_order", part_drops_in_any_order),
             case("_within", part_within),
+            case("_is_woken", part_is_woken),
             case("_nests", part_nests),
             case("_drives", part_drives),
         ],
@@ -159,6 +165,71 @@ fn another_thread_ends_it() {
     }
 }
 
+/// Waits until another thread has woken it so many times, one after the other.
+async fn woken(times: usize) {
+    let (asked, answered) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (theirs, answers) = (Arc::clone(&asked), Arc::clone(&answered));
+    let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
+    let thread = thread::spawn(move || {
+        for round in 1..=times {
+            theirs.store(round, Ordering::SeqCst);
+            waker.wake_by_ref();
+            while answers.load(Ordering::SeqCst) < round {
+                thread::yield_now();
+            }
+        }
+    });
+    poll_fn(|_| {
+        let asked = asked.load(Ordering::SeqCst);
+        answered.store(asked, Ordering::SeqCst);
+        if asked == times { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    thread.join().unwrap();
+}
+
+fn part_is_woken() {
+    block_on(async {
+        let _spin = spin(HOUR);
+        begin().await;
+        woken(20).await;
+        kit::mark("end");
+    });
+}
+
+/// Who spins sees for itself what other threads have queued.
+fn another_thread_writes_no_eventfd() {
+    let Some((ended, trace)) = kit::rerun("_is_woken").strace() else {
+        kit::pass_over("there is no strace");
+    };
+    ended.assert_success();
+    let trace = trace.between("begin", "end");
+    let writes = trace.calls("write");
+    assert!(writes.is_empty(), "{writes:?}");
+}
+
+/// A guard that is dropped by the last poll before the thread sleeps.
+fn part_stops_spinning() {
+    block_on(async {
+        let mut guard = Some(spin(ms(1)));
+        let (send, receive) = mpsc::channel::<Waker>();
+        let thread = thread::spawn(move || {
+            let waker = receive.recv().unwrap();
+            thread::sleep(ms(50));
+            waker.wake();
+        });
+        let mut polls = 0;
+        poll_fn(|cx| {
+            polls += 1;
+            drop(guard.take());
+            _ = send.send(cx.waker().clone());
+            if polls == 2 { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        thread.join().unwrap();
+    });
+}
+
 fn everything_works_as_without() {
     for time in [Duration::from_micros(20), ms(1), HOUR] {
         block_on(async {
@@ -228,6 +299,19 @@ fn part_drives() {
     block_on(begin());
     assert!(driver.turn().is_pending());
     kit::mark("end");
+}
+
+/// Its loop sleeps, whoever spins.
+fn a_driver_is_woken() {
+    let _spin = spin(HOUR);
+    let mut driver = Driver::new(woken(20)).unwrap();
+    let mut theirs = Selector::new().unwrap();
+    theirs.register_handle(&driver, Events::READ, ()).unwrap();
+    while driver.turn().is_pending() {
+        if driver.next_deadline().is_none() {
+            assert!(!theirs.select(Some(ms(5000))).unwrap().is_empty(), "nobody wakes the loop");
+        }
+    }
 }
 
 fn a_driver_never_waits() {
