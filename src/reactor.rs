@@ -162,9 +162,13 @@ impl Reactor {
         may_rest: impl Fn(bool) -> bool,
     ) -> io::Result<()> {
         // Only this thread adds deadlines, so none can come while it waits.
-        self.wait(queue::bound(limit), &mut turn.events, may_rest)?;
+        let timed = !queue::is_empty();
+        let timeout = if timed { queue::bound(limit) } else { limit };
+        self.wait(timeout, &mut turn.events, may_rest)?;
         self.collect(turn);
-        queue::take_due(&mut turn.woken);
+        if timed {
+            queue::take_due(&mut turn.woken);
+        }
         Ok(())
     }
 

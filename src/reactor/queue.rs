@@ -92,6 +92,12 @@ pub(super) fn withdraw(queue: NonZeroU64, alarm: usize) {
     withdrawn.any.store(true, Ordering::Release);
 }
 
+/// Whether this thread has no deadline.
+#[inline]
+pub(super) fn is_empty() -> bool {
+    QUEUE.with(|queue| queue.borrow().timers.is_empty())
+}
+
 /// How long a wait may last that `limit` bounds as well; `None` is for ever.
 pub(super) fn bound(limit: Option<Duration>) -> Option<Duration> {
     if limit == Some(Duration::ZERO) {
@@ -119,11 +125,7 @@ fn until_next() -> Option<Duration> {
 /// Takes out all that is due and adds their wakers to `woken`, in order.
 pub(super) fn take_due(woken: &mut Vec<Waker>) {
     take_withdrawn();
-    with(|queue| {
-        if !queue.timers.is_empty() {
-            queue.timers.take_due(woken);
-        }
-    });
+    with(|queue| queue.timers.take_due(woken));
 }
 
 /// Takes out what other threads have withdrawn, so that it wakes nobody.
