@@ -10,6 +10,7 @@ use std::task::{Poll, Waker};
 use std::time::{Duration, Instant};
 
 use selio::event::Event;
+use selio::net::UnixStream;
 use selio::{Timer, spawn, yield_now};
 
 fn main() {
@@ -43,6 +44,14 @@ fn main() {
             }
         }),
         "timer" => selio::block_on(timers(count)),
+        "reset" => selio::block_on(async {
+            let mut timer = Timer::never();
+            for _ in 0..count {
+                timer.set_after(Duration::from_secs(3600));
+                poll_once(&mut timer).await;
+            }
+        }),
+        "unix" => selio::block_on(unix(count)),
         "timeout" => selio::block_on(async {
             for _ in 0..count {
                 _ = selio::time::timeout(Duration::from_secs(3600), yield_now()).await;
@@ -93,6 +102,24 @@ async fn ping_pong(count: usize) {
     for player in players {
         player.await.unwrap();
     }
+}
+
+/// Two tasks that send a byte to and fro, each waiting for the other's.
+async fn unix(count: usize) {
+    let (near, far) = UnixStream::pair().unwrap();
+    let echo = spawn(async move {
+        let mut buffer = [0];
+        while far.read(&mut buffer).await.unwrap() > 0 {
+            far.write_all(&buffer).await.unwrap();
+        }
+    });
+    let mut buffer = [0];
+    for _ in 0..count {
+        near.write_all(b"x").await.unwrap();
+        near.read_exact(&mut buffer).await.unwrap();
+    }
+    drop(near);
+    echo.await.unwrap();
 }
 
 /// Makes, polls once and drops a timer, among 100,000 others. All deadlines are offsets from one
