@@ -17,7 +17,7 @@ pub use handle::Handle;
 use join::Joined;
 pub(crate) use join::{Completion, completion};
 pub use join::{JoinError, JoinHandle};
-use scheduler::{Scheduler, TaskId};
+use scheduler::{Polled, Scheduler, TaskId};
 
 use crate::panics::FirstPanic;
 use crate::reactor::{self, Driving, Turn};
@@ -139,10 +139,9 @@ where
     F: Future + 'static,
     F::Output: 'static,
 {
-    scheduler.insert(|task| {
-        let (completion, handle) = join::of_task(scheduler.remote(), Some(task));
-        (Joined::new(future, completion), handle)
-    })
+    let (completion, handle) = join::of_task(scheduler.remote(), Some(scheduler.next_id()));
+    scheduler.insert(Joined::new(future, completion));
+    handle
 }
 
 /// Makes a [`Handle`] by which other threads spawn tasks on this thread's innermost [`block_on`].
@@ -229,19 +228,18 @@ impl Executor {
     fn poll_task(&self, id: TaskId) {
         let Some(mut task) = self.scheduler.take(id) else { return };
         reactor::refill_budget();
-        match self.scheduler.poll(id, &mut task) {
-            Poll::Pending => self.scheduler.put_back(id, task),
-            Poll::Ready(joiner) => {
-                self.scheduler.remove(id);
-                // An output that nobody can await is dropped here. Its panic is a detached task's:
-                // the hook reports it, no more.
-                let mut panics = FirstPanic::default();
-                panics.note(|| drop(task));
-                panics.forget();
-                if let Some(joiner) = joiner {
-                    joiner.wake();
-                }
-            }
+        let polled = self.scheduler.poll(id, &mut task);
+        if matches!(polled, Polled::Pending) {
+            return self.scheduler.put_back(id, task);
+        }
+        self.scheduler.remove(id);
+        // An output that nobody can await is dropped here. Its panic is a detached task's: the hook
+        // reports it, no more.
+        let mut panics = FirstPanic::default();
+        panics.note(|| drop(task));
+        panics.forget();
+        if let Polled::DoneFor(joiner) = polled {
+            joiner.wake();
         }
     }
 

@@ -211,10 +211,8 @@ where
         }
         match panic::catch_unwind(AssertUnwindSafe(make)) {
             Ok(future) => {
-                scheduler.insert(|task| {
-                    completion.abort().set_task(task);
-                    (Joined::new(future, completion), ())
-                });
+                completion.abort().set_task(scheduler.next_id());
+                scheduler.insert(Joined::new(future, completion));
             }
             Err(payload) => completion.complete(Err(payload)),
         }

@@ -237,13 +237,34 @@ struct Entry {
     order: NonZeroU64,
 }
 
+/// How a poll of a task has ended.
+pub(super) enum Polled {
+    Pending,
+    Done,
+    /// And somebody awaits it.
+    DoneFor(Waker),
+}
+
+impl Polled {
+    /// Looks at the result where it lies, piece by piece. Nearly always it is pending, and to copy
+    /// all of it, of which a word has just been written, takes longer than the rest of the poll.
+    #[inline(always)]
+    fn of(future: Pin<&mut dyn Future<Output = Option<Waker>>>, waker: &Waker) -> Self {
+        match future.poll(&mut Context::from_waker(waker)) {
+            Poll::Pending => Self::Pending,
+            Poll::Ready(None) => Self::Done,
+            Poll::Ready(Some(joiner)) => Self::DoneFor(joiner),
+        }
+    }
+}
+
 /// The run queue and the task table of one `block_on`.
 pub(super) struct Scheduler {
     remote: Arc<Remote>,
     local: RefCell<VecDeque<TaskId>>,
     tasks: RefCell<Slab<Entry>>,
     /// For the next task that has none of its own.
-    spare: Cell<Option<TaskWaker>>,
+    spare: Cell<Option<Box<TaskWaker>>>,
     root: TaskWaker,
     /// The order of the task that was spawned last.
     spawned: Cell<NonZeroU64>,
@@ -415,37 +436,31 @@ impl Scheduler {
         &self.remote
     }
 
-    /// Takes a task in, which is made when its id is known, and queues it for its first poll. What
-    /// else comes from making it is given back.
-    pub(super) fn insert<F, R>(&self, make: impl FnOnce(TaskId) -> (F, R)) -> R
-    where
-        F: Future<Output = Option<Waker>> + 'static,
-    {
-        self.insert_as(self.next_order(), make)
+    /// The id of the task that will be inserted next.
+    #[inline]
+    pub(super) fn next_id(&self) -> TaskId {
+        TaskId::new(self.tasks.borrow().vacant_key(), self.spawned.get().saturating_add(1))
+    }
+
+    /// Takes a task in, which has the [next id](Self::next_id), and queues it for its first poll.
+    #[inline]
+    pub(super) fn insert(&self, future: impl Future<Output = Option<Waker>> + 'static) {
+        let order = self.next_order();
+        self.insert_as(order, Box::pin(Body { task: None, future }));
     }
 
     /// Takes a task in that is dropped before all others when the executor ends.
-    pub(super) fn insert_first_to_go<F>(&self, future: F)
-    where
-        F: Future<Output = Option<Waker>> + 'static,
-    {
-        self.insert_as(FIRST_TO_GO, |_| (future, ()));
+    pub(super) fn insert_first_to_go(&self, future: impl Future<Output = Option<Waker>> + 'static) {
+        self.insert_as(FIRST_TO_GO, Box::pin(Body { task: None, future }));
     }
 
-    fn insert_as<F, R>(&self, order: NonZeroU64, make: impl FnOnce(TaskId) -> (F, R)) -> R
-    where
-        F: Future<Output = Option<Waker>> + 'static,
-    {
+    fn insert_as(&self, order: NonZeroU64, body: TaskBody) {
         let mut tasks = self.tasks.borrow_mut();
         if tasks.len() == tasks.capacity() {
             make_room(&mut tasks);
         }
-        let vacant = tasks.vacant_entry();
-        let id = TaskId::new(vacant.key(), order);
-        let (future, rest) = make(id);
-        vacant.insert(Entry { body: Some(Box::pin(Body { task: None, future })), order });
-        self.push(id);
-        rest
+        let slot = tasks.insert(Entry { body: Some(body), order });
+        self.push(TaskId::new(slot, order));
     }
 
     fn next_order(&self) -> NonZeroU64 {
@@ -466,30 +481,31 @@ impl Scheduler {
 
     /// Polls a task that was taken out. Later wakes queue it anew.
     #[inline]
-    pub(super) fn poll(&self, id: TaskId, body: &mut TaskBody) -> Poll<Option<Waker>> {
+    pub(super) fn poll(&self, id: TaskId, body: &mut TaskBody) -> Polled {
         let Projection { task, future } = body.as_mut().project();
         if let Some(task) = task {
             task.begin_poll();
             let waker = Waker::from(Arc::clone(task));
-            return future.poll(&mut Context::from_waker(&waker));
+            return Polled::of(future, &waker);
         }
         let spare = self.take_spare(id);
-        let polled = future.poll(&mut Context::from_waker(&spare.waker));
+        let polled = Polled::of(future, &spare.waker);
         if spare.is_shared() {
-            *task = Some(spare.task);
+            *task = Some(Arc::clone(&spare.task));
         } else {
             self.spare.set(Some(spare));
         }
         polled
     }
 
-    fn take_spare(&self, id: TaskId) -> TaskWaker {
+    #[inline]
+    fn take_spare(&self, id: TaskId) -> Box<TaskWaker> {
         match self.spare.take() {
             Some(spare) => {
                 spare.serve(id);
                 spare
             }
-            None => TaskWaker::new(Task::new(&self.remote, id)),
+            None => Box::new(TaskWaker::new(Task::new(&self.remote, id))),
         }
     }
 
