@@ -4,6 +4,7 @@ mod driver;
 mod handle;
 mod join;
 mod scheduler;
+mod table;
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -17,7 +18,8 @@ pub use handle::Handle;
 use join::Joined;
 pub(crate) use join::{Completion, completion};
 pub use join::{JoinError, JoinHandle};
-use scheduler::{Polled, Scheduler, TaskId};
+use scheduler::{Polled, Scheduler};
+use table::TaskId;
 
 use crate::panics::FirstPanic;
 use crate::reactor::{self, Driving, Turn};
@@ -139,7 +141,7 @@ where
     F: Future + 'static,
     F::Output: 'static,
 {
-    let (completion, handle) = join::of_task(scheduler.remote(), Some(scheduler.next_id()));
+    let (completion, handle) = join::of_task(scheduler.remote(), Some(scheduler.tasks.next_id()));
     scheduler.insert(Joined::new(future, completion));
     handle
 }
@@ -226,13 +228,13 @@ impl Executor {
 
     #[inline]
     fn poll_task(&self, id: TaskId) {
-        let Some(mut task) = self.scheduler.take(id) else { return };
+        let Some(mut task) = self.scheduler.tasks.take(id) else { return };
         reactor::refill_budget();
         let polled = self.scheduler.poll(id, &mut task);
         if matches!(polled, Polled::Pending) {
-            return self.scheduler.put_back(id, task);
+            return self.scheduler.tasks.put_back(id, task);
         }
-        self.scheduler.remove(id);
+        self.scheduler.tasks.remove(id);
         // An output that nobody can await is dropped here. Its panic is a detached task's: the hook
         // reports it, no more.
         let mut panics = FirstPanic::default();

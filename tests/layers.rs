@@ -24,7 +24,7 @@ const DOORS: [(&str, &[&str]); 9] = [
             "src/selector.rs",
             "src/selector/",
             "src/reactor/timers.rs",
-            "src/executor/scheduler.rs",
+            "src/executor/table.rs",
             "src/signal/hub.rs",
         ],
     ),

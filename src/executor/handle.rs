@@ -211,7 +211,7 @@ where
         }
         match panic::catch_unwind(AssertUnwindSafe(make)) {
             Ok(future) => {
-                completion.abort().set_task(scheduler.next_id());
+                completion.abort().set_task(scheduler.tasks.next_id());
                 scheduler.insert(Joined::new(future, completion));
             }
             Err(payload) => completion.complete(Err(payload)),

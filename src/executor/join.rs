@@ -12,7 +12,8 @@ use std::task::{Context, Poll, Waker};
 
 use pin_project_lite::pin_project;
 
-use super::scheduler::{Remote, TaskId};
+use super::scheduler::Remote;
+use super::table::TaskId;
 use crate::panics::{FirstPanic, Payload};
 use crate::sys::lock::Lock;
 use crate::sys::oneshot::{Giver, Taker, oneshot};

@@ -30,7 +30,6 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::future::Future;
 use std::mem::ManuallyDrop;
-use std::num::NonZeroU64;
 use std::pin::Pin;
 use std::ptr;
 use std::rc::Rc;
@@ -39,8 +38,8 @@ use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 
 use pin_project_lite::pin_project;
-use slab::Slab;
 
+use super::table::{Table, TaskId};
 use crate::reactor;
 use crate::sys::event_fd::EventFd;
 use crate::sys::lock::{Guard, Lock};
@@ -58,56 +57,11 @@ pin_project! {
 
 pub(super) type TaskBody = Pin<Box<Body<dyn Future<Output = Option<Waker>>>>>;
 
-/// Names a task: where it stands in the table, and which of those that stood there it is. It leaves
-/// the two upper bits to others, and is never zero.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct TaskId(u64);
-
-/// The bits of an id: the slot in the lower half, then the generation, and one that is always set.
-const NAMED: u64 = 1 << 61;
-const GENERATION: u64 = (NAMED - 1) & !(u32::MAX as u64);
-
-/// The order of what is dropped before all others.
-const FIRST_TO_GO: NonZeroU64 = NonZeroU64::MIN;
-
-/// How many slots the task table grows by at least.
-const FEWEST_SLOTS: usize = 16;
-
 /// How many ids the queue of an executor may hold that is kept to be used again.
 const LONGEST_KEPT: usize = 1024;
 
-/// The bit of a task's state, besides its name, that says that it is in a queue.
+/// The bit of a task's state, besides its id, that says that it is in a queue.
 const QUEUED: u64 = 1 << 62;
-
-/// Where the future stands that was given to `block_on`: it waits in line like a task, but is not
-/// in the table.
-const ROOT: usize = u32::MAX as usize;
-
-impl TaskId {
-    /// The generation counts the spawns, the lower 29 bits of them: an id that comes again in the
-    /// same slot after as many costs a spurious poll.
-    fn new(slot: usize, order: NonZeroU64) -> Self {
-        Self(order.get() << 32 & GENERATION | NAMED | slot as u64)
-    }
-
-    fn slot(self) -> usize {
-        self.0 as u32 as usize
-    }
-
-    /// As a number that is not zero.
-    pub(super) fn to_bits(self) -> u64 {
-        self.0
-    }
-
-    /// The id in a number, whatever the two upper bits are; `None` if there is none.
-    pub(super) fn from_bits(bits: u64) -> Option<Self> {
-        (bits & NAMED != 0).then_some(Self(bits & (NAMED | GENERATION | u64::from(u32::MAX))))
-    }
-
-    pub(super) fn is_root(self) -> bool {
-        self.slot() == ROOT
-    }
-}
 
 /// The part of a task that its wakers share.
 #[derive(Debug)]
@@ -119,8 +73,8 @@ struct Task {
 
 impl Task {
     #[inline]
-    fn id(&self) -> TaskId {
-        TaskId(self.state.load(Ordering::Relaxed) & !QUEUED)
+    fn id(&self) -> Option<TaskId> {
+        TaskId::from_bits(self.state.load(Ordering::Relaxed))
     }
 }
 
@@ -132,14 +86,14 @@ impl Wake for Task {
     #[inline]
     fn wake_by_ref(self: &Arc<Self>) {
         if self.state.fetch_or(QUEUED, Ordering::AcqRel) & QUEUED == 0 {
-            self.remote.schedule(self.id());
+            self.id().into_iter().for_each(|id| self.remote.schedule(id));
         }
     }
 }
 
 impl Task {
     fn new(remote: &Arc<Remote>, id: TaskId) -> Arc<Self> {
-        Arc::new(Task { state: AtomicU64::new(id.0), remote: Arc::clone(remote) })
+        Arc::new(Task { state: AtomicU64::new(id.to_bits()), remote: Arc::clone(remote) })
     }
 
     /// Notes that the poll begins: later wakes queue the task anew. Acquires what was written
@@ -164,7 +118,7 @@ impl TaskWaker {
     /// Makes it this task's, which is not queued. Nobody else may have a clone.
     #[inline]
     fn serve(&self, id: TaskId) {
-        self.task.state.store(id.0, Ordering::Relaxed);
+        self.task.state.store(id.to_bits(), Ordering::Relaxed);
     }
 
     /// Whether anybody else has a clone.
@@ -228,15 +182,6 @@ impl Remote {
     }
 }
 
-/// One entry of the task table.
-struct Entry {
-    /// Taken out while it is polled, so that the task may spawn, wake and abort whom it likes.
-    body: Option<TaskBody>,
-    /// Counts the spawns: left-over tasks are dropped in the order of their creation, and slots are
-    /// used again. Not zero, so that the table needs no word to tell a vacant slot.
-    order: NonZeroU64,
-}
-
 /// How a poll of a task has ended.
 pub(super) enum Polled {
     Pending,
@@ -262,12 +207,10 @@ impl Polled {
 pub(super) struct Scheduler {
     remote: Arc<Remote>,
     local: RefCell<VecDeque<TaskId>>,
-    tasks: RefCell<Slab<Entry>>,
+    pub(super) tasks: Table<TaskBody>,
     /// For the next task that has none of its own.
     spare: Cell<Option<Box<TaskWaker>>>,
     root: TaskWaker,
-    /// The order of the task that was spawned last.
-    spawned: Cell<NonZeroU64>,
     closing: Cell<bool>,
 }
 
@@ -296,14 +239,13 @@ impl Drop for Entered {
 impl Scheduler {
     /// The eventfd is written when the owner sleeps and has to get up.
     pub(super) fn new(wakeup: &Arc<EventFd>) -> Rc<Self> {
-        let remote = Remote::new(wakeup);
+        let (remote, tasks) = (Remote::new(wakeup), Table::new());
         Rc::new(Scheduler {
-            root: TaskWaker::new(Task::new(&remote, TaskId::new(ROOT, FIRST_TO_GO))),
+            root: TaskWaker::new(Task::new(&remote, tasks.root_id())),
             remote,
             local: RefCell::new(VecDeque::new()),
-            tasks: RefCell::new(Slab::new()),
+            tasks,
             spare: Cell::new(None),
-            spawned: Cell::new(FIRST_TO_GO),
             closing: Cell::new(false),
         })
     }
@@ -326,7 +268,7 @@ impl Scheduler {
         if self.is_forgotten() {
             self.local.borrow_mut().clear();
             // Ids count on, so that no old one means anything in the next `block_on`.
-            self.root.serve(TaskId::new(ROOT, self.next_order()));
+            self.root.serve(self.tasks.root_id());
             self.closing.set(false);
             _ = IDLE.try_with(|idle| idle.set(Some(Rc::clone(self))));
             return;
@@ -420,7 +362,7 @@ impl Scheduler {
     /// Later wakes queue it anew.
     #[inline]
     pub(super) fn begin_root(&self, id: TaskId) -> Option<&Waker> {
-        if self.root.task.id() != id {
+        if self.root.task.id() != Some(id) {
             return None;
         }
         self.root.task.begin_poll();
@@ -436,47 +378,16 @@ impl Scheduler {
         &self.remote
     }
 
-    /// The id of the task that will be inserted next.
-    #[inline]
-    pub(super) fn next_id(&self) -> TaskId {
-        TaskId::new(self.tasks.borrow().vacant_key(), self.spawned.get().saturating_add(1))
-    }
-
-    /// Takes a task in, which has the [next id](Self::next_id), and queues it for its first poll.
+    /// Takes a task in and queues it for its first poll. It has the table's
+    /// [next id](Table::next_id).
     #[inline]
     pub(super) fn insert(&self, future: impl Future<Output = Option<Waker>> + 'static) {
-        let order = self.next_order();
-        self.insert_as(order, Box::pin(Body { task: None, future }));
+        self.push(self.tasks.insert(Box::pin(Body { task: None, future })));
     }
 
     /// Takes a task in that is dropped before all others when the executor ends.
     pub(super) fn insert_first_to_go(&self, future: impl Future<Output = Option<Waker>> + 'static) {
-        self.insert_as(FIRST_TO_GO, Box::pin(Body { task: None, future }));
-    }
-
-    fn insert_as(&self, order: NonZeroU64, body: TaskBody) {
-        let mut tasks = self.tasks.borrow_mut();
-        if tasks.len() == tasks.capacity() {
-            make_room(&mut tasks);
-        }
-        let slot = tasks.insert(Entry { body: Some(body), order });
-        self.push(TaskId::new(slot, order));
-    }
-
-    fn next_order(&self) -> NonZeroU64 {
-        let order = self.spawned.get().saturating_add(1);
-        self.spawned.set(order);
-        order
-    }
-
-    /// Takes a task out of the table for a poll; `None` if it is done.
-    #[inline]
-    pub(super) fn take(&self, id: TaskId) -> Option<TaskBody> {
-        let mut tasks = self.tasks.borrow_mut();
-        let slot = id.slot();
-        // A task that is done has given up its slot, perhaps to another.
-        let entry = tasks.get_mut(slot).filter(|entry| TaskId::new(slot, entry.order) == id)?;
-        entry.body.take()
+        self.push(self.tasks.insert_first_to_go(Box::pin(Body { task: None, future })));
     }
 
     /// Polls a task that was taken out. Later wakes queue it anew.
@@ -509,36 +420,12 @@ impl Scheduler {
         }
     }
 
-    /// Puts a task back that is not done yet.
-    #[inline]
-    pub(super) fn put_back(&self, id: TaskId, task: TaskBody) {
-        self.tasks.borrow_mut()[id.slot()].body = Some(task);
-    }
-
-    /// Gives up the slot of a task that is done, and that is in the hands of the caller.
-    #[inline]
-    pub(super) fn remove(&self, id: TaskId) {
-        self.tasks.borrow_mut().remove(id.slot());
-    }
-
     /// Refuses new tasks from now on and takes out those that are left, in the order of their
     /// creation.
     pub(super) fn close(&self) -> Vec<TaskBody> {
         self.closing.set(true);
-        if self.tasks.borrow().is_empty() {
-            return Vec::new();
-        }
-        let mut left: Vec<Entry> = self.tasks.take().into_iter().map(|(_, entry)| entry).collect();
-        left.sort_unstable_by_key(|entry| entry.order);
-        left.into_iter().filter_map(|entry| entry.body).collect()
+        self.tasks.take_all()
     }
-}
-
-/// Makes the table larger by a quarter: tasks are many, and what doubles is half empty.
-#[cold]
-fn make_room(tasks: &mut Slab<Entry>) {
-    let more = (tasks.len() / 4).max(FEWEST_SLOTS);
-    tasks.reserve_exact(more);
 }
 
 impl std::fmt::Debug for Scheduler {

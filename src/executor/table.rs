@@ -1,0 +1,153 @@
+//! The tasks of one executor, by their ids.
+
+use std::cell::{Cell, RefCell};
+use std::num::NonZeroU64;
+
+use slab::Slab;
+
+/// Names a task: where it stands in the table, and which of those that stood there it is. It leaves
+/// the two upper bits to others, and is never zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct TaskId(u64);
+
+/// The bits of an id: the slot in the lower half, then the generation, and one that is always set.
+const SLOT: u64 = u32::MAX as u64;
+const NAMED: u64 = 1 << 61;
+const GENERATION: u64 = (NAMED - 1) & !SLOT;
+
+/// Where the future stands that was given to `block_on`: it waits in line like a task, but is not
+/// in the table.
+const ROOT: usize = SLOT as usize;
+
+/// The order of what is dropped before all others.
+const FIRST_TO_GO: NonZeroU64 = NonZeroU64::MIN;
+
+/// How many slots the table grows by at least.
+const FEWEST_SLOTS: usize = 16;
+
+impl TaskId {
+    /// The generation counts the spawns, the lower 29 bits of them: an id that comes again in the
+    /// same slot after as many costs a spurious poll.
+    #[inline]
+    fn new(slot: usize, order: NonZeroU64) -> Self {
+        Self(order.get() << 32 & GENERATION | NAMED | slot as u64)
+    }
+
+    #[inline]
+    fn slot(self) -> usize {
+        (self.0 & SLOT) as usize
+    }
+
+    /// As a number that is not zero.
+    #[inline]
+    pub(super) fn to_bits(self) -> u64 {
+        self.0
+    }
+
+    /// The id in a number, whatever the two upper bits are; `None` if there is none.
+    #[inline]
+    pub(super) fn from_bits(bits: u64) -> Option<Self> {
+        (bits & NAMED != 0).then_some(Self(bits & (NAMED | GENERATION | SLOT)))
+    }
+
+    #[inline]
+    pub(super) fn is_root(self) -> bool {
+        self.slot() == ROOT
+    }
+}
+
+/// Where tasks are kept between their polls.
+pub(super) struct Table<B> {
+    slots: RefCell<Slab<Entry<B>>>,
+    /// The order of the task that came last.
+    last: Cell<NonZeroU64>,
+}
+
+struct Entry<B> {
+    /// Taken out while it is polled, so that the task may spawn, wake and abort whom it likes.
+    body: Option<B>,
+    /// Counts those that came: the left-over ones are dropped in the order of their creation, and
+    /// slots are used again. Not zero, so that no word is needed to tell a vacant slot.
+    order: NonZeroU64,
+}
+
+impl<B> Table<B> {
+    pub(super) fn new() -> Self {
+        Table { slots: RefCell::new(Slab::new()), last: Cell::new(FIRST_TO_GO) }
+    }
+
+    fn count(&self) -> NonZeroU64 {
+        let order = self.last.get().saturating_add(1);
+        self.last.set(order);
+        order
+    }
+
+    /// An id for a root future, which no other has had.
+    pub(super) fn root_id(&self) -> TaskId {
+        TaskId::new(ROOT, self.count())
+    }
+
+    /// The id that the next [`insert`](Self::insert) will give.
+    #[inline]
+    pub(super) fn next_id(&self) -> TaskId {
+        TaskId::new(self.slots.borrow().vacant_key(), self.last.get().saturating_add(1))
+    }
+
+    #[inline]
+    pub(super) fn insert(&self, body: B) -> TaskId {
+        self.insert_as(self.count(), body)
+    }
+
+    /// Takes in what is to be dropped before all others.
+    pub(super) fn insert_first_to_go(&self, body: B) -> TaskId {
+        self.insert_as(FIRST_TO_GO, body)
+    }
+
+    fn insert_as(&self, order: NonZeroU64, body: B) -> TaskId {
+        let mut slots = self.slots.borrow_mut();
+        if slots.len() == slots.capacity() {
+            make_room(&mut slots);
+        }
+        TaskId::new(slots.insert(Entry { body: Some(body), order }), order)
+    }
+
+    /// Takes a task out for a poll; `None` if it is done.
+    #[inline]
+    pub(super) fn take(&self, id: TaskId) -> Option<B> {
+        let mut slots = self.slots.borrow_mut();
+        let slot = id.slot();
+        // A task that is done has given up its slot, perhaps to another.
+        let entry = slots.get_mut(slot).filter(|entry| TaskId::new(slot, entry.order) == id)?;
+        entry.body.take()
+    }
+
+    /// Puts a task back that is not done yet.
+    #[inline]
+    pub(super) fn put_back(&self, id: TaskId, body: B) {
+        self.slots.borrow_mut()[id.slot()].body = Some(body);
+    }
+
+    /// Gives up the slot of a task that was taken out.
+    #[inline]
+    pub(super) fn remove(&self, id: TaskId) {
+        self.slots.borrow_mut().remove(id.slot());
+    }
+
+    /// Takes out all that are left, in the order of their creation.
+    pub(super) fn take_all(&self) -> Vec<B> {
+        if self.slots.borrow().is_empty() {
+            return Vec::new();
+        }
+        let slots = self.slots.take();
+        let mut left: Vec<Entry<B>> = slots.into_iter().map(|(_, entry)| entry).collect();
+        left.sort_unstable_by_key(|entry| entry.order);
+        left.into_iter().filter_map(|entry| entry.body).collect()
+    }
+}
+
+/// Makes the table larger by a quarter: tasks are many, and what doubles is half empty.
+#[cold]
+fn make_room<B>(slots: &mut Slab<Entry<B>>) {
+    let more = (slots.len() / 4).max(FEWEST_SLOTS);
+    slots.reserve_exact(more);
+}
