@@ -3,7 +3,6 @@
 import os
 import random
 import re
-import statistics
 import subprocess
 import tempfile
 from dataclasses import dataclass, field
@@ -120,8 +119,8 @@ def measure_row(micro, peers, rounds):
         row = Row(micro.id, title, unit)
         for name, all_values in runs.items():
             if all_values and name not in lacking:
-                row.values[name] = statistics.median(v[i] for v in all_values) * micro.scale
-        lines.append(row)
+                row.rounds[name] = [values[i] * micro.scale for values in all_values]
+        lines.append(row.settle())
     return lines
 
 

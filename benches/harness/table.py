@@ -1,5 +1,6 @@
 """What was measured, row by row, and as a table."""
 
+import statistics
 from dataclasses import dataclass, field
 
 
@@ -11,6 +12,8 @@ class Row:
     title: str
     unit: str
     values: dict = field(default_factory=dict)
+    # Where what was measured in one round belongs together, the values of each round.
+    rounds: dict = field(default_factory=dict)
 
     def of(self, peer):
         return self.values.get(peer)
@@ -21,8 +24,19 @@ class Row:
         those = [(value, peer) for value, peer in those if value is not None]
         return min(those, key=lambda pair: pair[0], default=(None, None))
 
-    def ratio(self, value, base):
-        return None if value is None or not base else value / base
+    def settle(self):
+        """Takes the median of the rounds."""
+        self.values = {name: statistics.median(values) for name, values in self.rounds.items()}
+        return self
+
+    def ratio(self, peer, base):
+        """One to the other, within a round where there are rounds."""
+        if not self.of(base) or self.of(peer) is None:
+            return None
+        if base in self.rounds:
+            pairs = zip(self.rounds[peer], self.rounds[base])
+            return statistics.median(one / other for one, other in pairs)
+        return self.of(peer) / self.of(base)
 
 
 @dataclass
@@ -51,14 +65,14 @@ def markdown(table, peers):
     head += [peer.title for peer in others]
     lines = [head, ["---"] + ["--:"] * (len(head) - 1)]
     for row in table.rows:
-        selio, (best, who) = row.of("selio"), row.best(peers)
+        best, who = row.best(peers)
         lines.append([
             f"{row.title}, {row.unit}" if row.unit else row.title,
             number(row.of("bare")),
-            f"**{number(selio)}**",
-            number(row.ratio(selio, row.of("bare"))),
+            f"**{number(row.of('selio'))}**",
+            number(row.ratio("selio", "bare")),
             f"{number(best)} {who.name}" if who else "—",
-            number(row.ratio(selio, best)),
+            number(row.ratio("selio", who.name) if who else None),
             *(number(row.of(peer.name)) for peer in others),
         ])
     text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
