@@ -27,14 +27,14 @@ class Peer:
     kind: str
     # The crate by which it goes in the lock file.
     crate: str
-    # What its echo server depends on, as a manifest says it.
+    # What its echo server depends on, as a manifest says it; empty if it has none.
     depends: str
     broken: str = ""
 
 
 PEERS = [
-    Peer("bare", "bare epoll", "bare", "libc", "{common}"),
-    Peer("selio", "selio", "selio", "selio", "{selio}"),
+    Peer("bare", "bare epoll", "bare", "libc", "common"),
+    Peer("selio", "selio", "selio", "selio", "selio"),
     Peer("tokio", "tokio", "epoll", "tokio",
          'tokio = { version = "1", default-features = false, features = ["io-util", "net", "rt"] }'),
     Peer("tokio-local", "tokio, LocalRuntime", "epoll", "tokio",

@@ -52,7 +52,7 @@ def number(value):
     """Three digits that count."""
     if value is None:
         return "—"
-    if value >= 100:
+    if value >= 100 or isinstance(value, int):
         return f"{value:,.0f}"
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
