@@ -77,3 +77,23 @@ def markdown(table, peers):
         ])
     text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     return f"## {table.title}\n\n{text}\n\n{table.notes}\n".replace("\n\n\n", "\n\n")
+
+
+@dataclass
+class Curve:
+    """A value for each of several numbers of things, for some of the peers."""
+
+    id: str
+    title: str
+    unit: str
+    numbers: list
+    series: dict = field(default_factory=dict)
+
+
+def curve_markdown(curve):
+    lines = [[f"{curve.title}, {curve.unit}", *(f"{n:,}" for n in curve.numbers)]]
+    lines.append(["---"] + ["--:"] * len(curve.numbers))
+    for name, values in curve.series.items():
+        shown = [number(value) for value in values]
+        lines.append([name, *(f"**{value}**" for value in shown)] if name == "selio" else [name, *shown])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"

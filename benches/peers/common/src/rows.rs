@@ -63,3 +63,37 @@ pub fn median(mut values: Vec<Duration>) -> Vec<f64> {
     values.sort_unstable();
     vec![values[values.len() / 2].as_nanos() as f64]
 }
+
+/// How many things are made between two looks at the clock.
+pub const CHUNK: u64 = 50;
+
+/// How long a loop does not come around, as a task sees it that looks at the clock whenever it does.
+pub struct Pauses {
+    last: Instant,
+    longest: Duration,
+}
+
+impl Pauses {
+    /// Begins to look.
+    pub fn new() -> Self {
+        Self { last: Instant::now(), longest: Duration::ZERO }
+    }
+
+    /// Looks at the clock.
+    pub fn look(&mut self) {
+        let now = Instant::now();
+        self.longest = self.longest.max(now - self.last);
+        self.last = now;
+    }
+
+    /// The longest there was, in nanoseconds.
+    pub fn longest(&self) -> Vec<f64> {
+        per(self.longest, 1)
+    }
+}
+
+impl Default for Pauses {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use common::deadlines::{Burst, TURN, far};
-use common::rows::{self, since};
+use common::rows::{self, CHUNK, Pauses, since};
 use common::tasks::{PingPong, poll_once, yield_now};
 #[cfg(feature = "uring")]
 use monoio::IoUringDriver as Driver;
@@ -35,6 +35,8 @@ fn main() {
         ("burst", |n, _| run(burst(n))),
         ("sleep", |n, nanos| run(sleep(n, nanos))),
         ("connect", |n, _| run(connect(n))),
+        ("pause_tasks", |n, _| run(pause_tasks(n))),
+        ("pause_timers", |n, _| run(pause_timers(n))),
     ]);
 }
 
@@ -142,4 +144,31 @@ async fn connect(n: u64) -> Vec<f64> {
         connected.expect("the listener is there");
     }
     since(start, n)
+}
+
+async fn pause_tasks(n: u64) -> Vec<f64> {
+    let mut pauses = Pauses::new();
+    for _ in 0..n / CHUNK {
+        for _ in 0..CHUNK {
+            monoio::spawn(std::future::pending::<()>());
+        }
+        yield_now().await;
+        pauses.look();
+    }
+    pauses.longest()
+}
+
+async fn pause_timers(n: u64) -> Vec<f64> {
+    let mut timers = Vec::with_capacity(n as usize);
+    let mut pauses = Pauses::new();
+    for chunk in 0..n / CHUNK {
+        for i in 0..CHUNK {
+            let mut timer = Box::pin(monoio::time::sleep(far(chunk * CHUNK + i)));
+            poll_once(timer.as_mut()).await;
+            timers.push(timer);
+        }
+        yield_now().await;
+        pauses.look();
+    }
+    pauses.longest()
 }

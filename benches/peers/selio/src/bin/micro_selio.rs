@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use common::deadlines::{Burst, TURN, far};
 use common::os;
-use common::rows::{self, since};
+use common::rows::{self, CHUNK, Pauses, since};
 use common::tasks::{Parked, PingPong, poll_once};
 use selio::Timer;
 use selio::net::{TcpListener, TcpStream};
@@ -30,6 +30,8 @@ fn main() {
         ("signal", |n, _| selio::block_on(signal(n))),
         ("process", |n, at_once| selio::block_on(process(n, at_once))),
         ("connect", |n, _| selio::block_on(connect(n))),
+        ("pause_tasks", |n, _| selio::block_on(pause_tasks(n))),
+        ("pause_timers", |n, _| selio::block_on(pause_timers(n))),
     ]);
 }
 
@@ -171,4 +173,31 @@ async fn connect(n: u64) -> Vec<f64> {
         connected.expect("the listener is there");
     }
     since(start, n)
+}
+
+async fn pause_tasks(n: u64) -> Vec<f64> {
+    let mut pauses = Pauses::new();
+    for _ in 0..n / CHUNK {
+        for _ in 0..CHUNK {
+            selio::spawn(std::future::pending::<()>());
+        }
+        selio::yield_now().await;
+        pauses.look();
+    }
+    pauses.longest()
+}
+
+async fn pause_timers(n: u64) -> Vec<f64> {
+    let mut timers = Vec::with_capacity(n as usize);
+    let mut pauses = Pauses::new();
+    for chunk in 0..n / CHUNK {
+        for i in 0..CHUNK {
+            let mut timer = Timer::after(far(chunk * CHUNK + i));
+            poll_once(pin!(&mut timer)).await;
+            timers.push(timer);
+        }
+        selio::yield_now().await;
+        pauses.look();
+    }
+    pauses.longest()
 }

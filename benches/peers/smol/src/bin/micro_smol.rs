@@ -13,7 +13,7 @@ use async_process::Command;
 use async_signal::{Signal, Signals};
 use common::deadlines::{Burst, TURN, far};
 use common::os;
-use common::rows::{self, since};
+use common::rows::{self, CHUNK, Pauses, since};
 use common::tasks::{Parked, PingPong, poll_once};
 use futures_lite::StreamExt;
 use futures_lite::future::{yield_now, zip};
@@ -39,6 +39,8 @@ fn main() {
         ("signal", |n, _| run(async |_| signal(n).await)),
         ("process", |n, at_once| run(async |_| process(n, at_once).await)),
         ("connect", |n, _| run(async |_| connect(n).await)),
+        ("pause_tasks", |n, _| run(async |executor| pause_tasks(executor, n).await)),
+        ("pause_timers", |n, _| run(async |_| pause_timers(n).await)),
     ]);
 }
 
@@ -180,4 +182,31 @@ async fn connect(n: u64) -> Vec<f64> {
         connected.expect("the listener is there");
     }
     since(start, n)
+}
+
+async fn pause_tasks(executor: Executor, n: u64) -> Vec<f64> {
+    let mut pauses = Pauses::new();
+    for _ in 0..n / CHUNK {
+        for _ in 0..CHUNK {
+            executor.spawn(std::future::pending::<()>()).detach();
+        }
+        yield_now().await;
+        pauses.look();
+    }
+    pauses.longest()
+}
+
+async fn pause_timers(n: u64) -> Vec<f64> {
+    let mut timers = Vec::with_capacity(n as usize);
+    let mut pauses = Pauses::new();
+    for chunk in 0..n / CHUNK {
+        for i in 0..CHUNK {
+            let mut timer = Timer::after(far(chunk * CHUNK + i));
+            poll_once(pin!(&mut timer)).await;
+            timers.push(timer);
+        }
+        yield_now().await;
+        pauses.look();
+    }
+    pauses.longest()
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use common::deadlines::{Burst, TURN, far};
 use common::os;
-use common::rows::{self, since};
+use common::rows::{self, CHUNK, Pauses, since};
 use common::tasks::{Parked, PingPong, poll_once};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::Command;
@@ -50,6 +50,8 @@ fn main() {
         ("signal", |n, _| run(signal(n))),
         ("process", |n, at_once| run(process(n, at_once))),
         ("connect", |n, _| run(connect(n))),
+        ("pause_tasks", |n, _| run(pause_tasks(n))),
+        ("pause_timers", |n, _| run(pause_timers(n))),
     ]);
 }
 
@@ -193,4 +195,31 @@ async fn connect(n: u64) -> Vec<f64> {
         connected.expect("the listener is there");
     }
     since(start, n)
+}
+
+async fn pause_tasks(n: u64) -> Vec<f64> {
+    let mut pauses = Pauses::new();
+    for _ in 0..n / CHUNK {
+        for _ in 0..CHUNK {
+            spawn_task(std::future::pending::<()>());
+        }
+        tokio::task::yield_now().await;
+        pauses.look();
+    }
+    pauses.longest()
+}
+
+async fn pause_timers(n: u64) -> Vec<f64> {
+    let mut timers = Vec::with_capacity(n as usize);
+    let mut pauses = Pauses::new();
+    for chunk in 0..n / CHUNK {
+        for i in 0..CHUNK {
+            let mut timer = Box::pin(tokio::time::sleep(far(chunk * CHUNK + i)));
+            poll_once(timer.as_mut()).await;
+            timers.push(timer);
+        }
+        tokio::task::yield_now().await;
+        pauses.look();
+    }
+    pauses.longest()
 }
