@@ -13,7 +13,8 @@ from harness.table import Row, Table
 
 @dataclass
 class Micro:
-    """A row: what to run, and what its values are called (one line of the table each)."""
+    """A row: what to run, and what its values are called, one line of the table each; with their unit and
+    how many nanoseconds that has, where they are others than the row's."""
 
     id: str
     program: str
@@ -45,29 +46,31 @@ ROWS = [
     Micro("wake_answer", "wake_answer", 20_000, 3,
           ["wake from another thread that spins for the answer"], cores=BOTH_CORES),
     Micro("timer_0", "timer@0", 50_000, 3, ["timer made, polled, dropped"]),
-    Micro("timer_1k", "timer@1000", 50_000, 3, ["the same among 1,000 others"]),
-    Micro("timer_100k", "timer@100000", 50_000, 3, ["the same among 100,000"], without=SQUARE),
-    Micro("timer_1M", "timer@1000000", 100_000, 2, ["the same among 1,000,000"], without=SQUARE),
+    Micro("timer_1k", "timer@1000", 50_000, 3, ["timer among 1,000 others"]),
+    Micro("timer_100k", "timer@100000", 50_000, 3, ["timer among 100,000 others"], without=SQUARE),
+    Micro("timer_1M", "timer@1000000", 100_000, 2, ["timer among 1,000,000 others"], without=SQUARE),
     Micro("burst", "burst", 100_000, 1,
-          ["100,000 timers within a second, CPU time each", "of these, the latest is late by",
-           "of these, went off too early"], without=SQUARE),
+          ["100,000 timers within a second, CPU time each",
+           ("the latest of 100,000 timers is late by", "µs", 1e-3),
+           ("too early of 100,000 timers", "", 1)], without=SQUARE),
     Micro("burst_exact", "burst_exact", 100_000, 1,
-          ["bare, each timer in a wait of its own, CPU time each", "of these, the latest is late by"]),
+          ["100,000 timers without ticks, bare, CPU time each",
+           ("the latest of them is late by", "µs", 1e-3)]),
     Micro("sleep_1ms", "sleep@1000000", 60, 1, ["late after a sleep of 1 ms, median"],
           unit="µs", scale=1e-3),
     Micro("sleep_50us", "sleep@50000", 300, 1, ["late after a sleep of 50 µs, median"],
           unit="µs", scale=1e-3),
-    Micro("sleep_1ms_slack", "sleep@1000000", 60, 1, ["1 ms, timer slack 1 ns"],
+    Micro("sleep_1ms_slack", "sleep@1000000", 60, 1, ["late after 1 ms, with a timer slack of 1 ns"],
           unit="µs", scale=1e-3, environment=SLACK),
-    Micro("sleep_50us_slack", "sleep@50000", 300, 1, ["50 µs, timer slack 1 ns"],
+    Micro("sleep_50us_slack", "sleep@50000", 300, 1, ["late after 50 µs, with a timer slack of 1 ns"],
           unit="µs", scale=1e-3, environment=SLACK),
-    Micro("sleep_timerfd", "sleep_timerfd@50000", 300, 1, ["bare, 50 µs by a timerfd"],
+    Micro("sleep_timerfd", "sleep_timerfd@50000", 300, 1, ["late after 50 µs by a timerfd, bare"],
           unit="µs", scale=1e-3),
     Micro("signal", "signal", 5_000, 3, ["signal to self until its stream yields"],
           unit="µs", scale=1e-3),
     Micro("process_one", "process@1", 50, 1, ["spawn `true`, await it, one at a time"],
           unit="µs", scale=1e-3),
-    Micro("process_200", "process@200", 200, 1, ["the same, 200 at once, each"],
+    Micro("process_200", "process@200", 200, 1, ["spawn `true`, await it, 200 at once, each"],
           unit="µs", scale=1e-3),
     Micro("connect", "connect", 1_000, 2, ["connect + accept + close, both ends in the loop"],
           unit="µs", scale=1e-3),
@@ -114,12 +117,12 @@ def measure_row(micro, peers, rounds):
             else:
                 runs[peer.name].append(values)
     lines = []
-    for i, title in enumerate(micro.values):
-        unit = "" if "early" in title else micro.unit
+    for i, value in enumerate(micro.values):
+        title, unit, scale = (value, micro.unit, micro.scale) if isinstance(value, str) else value
         row = Row(micro.id, title, unit)
         for name, all_values in runs.items():
             if all_values and name not in lacking:
-                row.rounds[name] = [values[i] * micro.scale for values in all_values]
+                row.rounds[name] = [values[i] * scale for values in all_values]
         lines.append(row.settle())
     return lines
 
