@@ -16,7 +16,7 @@ fn main() -> io::Result<()> {
         loop {
             let (stream, _) = listener.accept().await?;
             stream.set_nodelay(true)?;
-            let connection = http.serve_connection(stream, service_fn(selio_peers::hello));
+            let connection = http.serve_connection(stream, service_fn(peer_hyper::hello));
             selio::spawn(async move {
                 if let Err(error) = connection.await {
                     eprintln!("{error}");

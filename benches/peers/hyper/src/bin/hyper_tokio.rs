@@ -20,7 +20,7 @@ fn main() -> io::Result<()> {
             let (stream, _) = listener.accept().await?;
             stream.set_nodelay(true)?;
             let io = TokioIo::new(stream);
-            let connection = http.serve_connection(io, service_fn(selio_peers::hello));
+            let connection = http.serve_connection(io, service_fn(peer_hyper::hello));
             tokio::task::spawn_local(async move {
                 if let Err(error) = connection.await {
                     eprintln!("{error}");
