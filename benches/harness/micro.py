@@ -45,6 +45,8 @@ ROWS = [
           cores=BOTH_CORES),
     Micro("wake_answer", "wake_answer", 20_000, 3,
           ["wake from another thread that spins for the answer"], cores=BOTH_CORES),
+    Micro("wake_answer_spin", "wake_answer_spin@50", 20_000, 3,
+          ["the same, spinning up to 50 µs before sleeping"], cores=BOTH_CORES),
     Micro("timer_0", "timer@0", 50_000, 3, ["timer made, polled, dropped"]),
     Micro("timer_1k", "timer@1000", 50_000, 3, ["timer among 1,000 others"]),
     Micro("timer_100k", "timer@100000", 50_000, 3, ["timer among 100,000 others"], without=SQUARE),
@@ -77,7 +79,7 @@ ROWS = [
 ]
 
 NOTES = """\
-Wall time on one core, but for the two rows about another thread (both cores) and those that say CPU
+Wall time on one core, but for the three rows about another thread (both cores) and those that say CPU
 time. A program does a row a few times and says the least; the figure is the median of that over the
 rounds, between which the peers take turns in random order. `bare` is the least that does the job: an
 executor of boxes and a queue of numbers without joining or other threads, a wheel of millisecond ticks,

@@ -29,6 +29,7 @@ fn main() {
         ("ping_pong", ping_pong),
         ("wake_busy", wake_busy),
         ("wake_answer", wake_answer),
+        ("wake_answer_spin", wake_answer),
         ("timer", timer),
         ("burst", burst),
         ("burst_exact", burst_exact),

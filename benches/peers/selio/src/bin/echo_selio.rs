@@ -1,11 +1,18 @@
-//! An echo server on selio.
+//! An echo server on selio. With `SELIO_SPIN_US` in its environment it spins as many microseconds before it
+//! sleeps.
 
 use std::io::Result;
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use selio::net::{TcpListener, TcpStream};
 
 fn main() -> Result<()> {
+    let spin = std::env::var("SELIO_SPIN_US").ok();
+    let _spin = spin.map(|time| {
+        let micros = time.parse().expect("SELIO_SPIN_US is a number");
+        selio::spin(Duration::from_micros(micros))
+    });
     selio::block_on(async {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         println!("listening on {}", listener.local_addr()?);

@@ -15,6 +15,7 @@ use selio::Timer;
 use selio::net::{TcpListener, TcpStream};
 use selio::process::Command;
 use selio::signal::Signals;
+use selio::time::TimerSlack;
 
 fn main() {
     rows::main(&[
@@ -24,6 +25,10 @@ fn main() {
         ("ping_pong", |n, _| selio::block_on(ping_pong(n))),
         ("wake_busy", |n, _| selio::block_on(wake_busy(n))),
         ("wake_answer", |n, _| selio::block_on(wake_answer(n))),
+        ("wake_answer_spin", |n, micros| {
+            let _spin = selio::spin(Duration::from_micros(micros));
+            selio::block_on(wake_answer(n))
+        }),
         ("timer", |n, others| selio::block_on(timer(n, others))),
         ("burst", |n, _| selio::block_on(burst(n))),
         ("sleep", |n, nanos| selio::block_on(sleep(n, nanos))),
@@ -130,6 +135,8 @@ async fn burst(n: u64) -> Vec<f64> {
 }
 
 async fn sleep(n: u64, nanos: u64) -> Vec<f64> {
+    let exact = std::env::var_os("TIMER_SLACK_NS");
+    let _exact = exact.map(|_| TimerSlack::exact().expect("the slack is the thread's own"));
     let mut late = Vec::new();
     for _ in 0..n {
         let deadline = Instant::now() + Duration::from_nanos(nanos);
