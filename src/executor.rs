@@ -6,6 +6,7 @@ mod join;
 mod scheduler;
 mod table;
 
+use std::cell::Cell;
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -22,7 +23,7 @@ use scheduler::{Polled, Scheduler};
 use table::TaskId;
 
 use crate::panics::FirstPanic;
-use crate::reactor::{self, Driving, Turn};
+use crate::reactor::{self, Driving, Reactor, Refused, Turn};
 use crate::sys::event_fd::EventFd;
 
 /// How many polls may pass before the kernel is asked again. An empty look costs about as much as
@@ -63,12 +64,10 @@ const POLLS_BETWEEN_LOOKS: u32 = 61;
 /// ```
 #[track_caller]
 pub fn block_on<F: Future>(future: F) -> F::Output {
-    let driving = match reactor::drive() {
-        Ok(driving) => driving,
+    let executor = match Executor::obtain() {
+        Ok(executor) => executor,
         Err(refused) => panic!("selio cannot wait on this thread: {refused}"),
     };
-    let scheduler = Scheduler::obtain(driving.reactor().wakeup());
-    let executor = Executor { scheduler, driving };
     let _entered = executor.scheduler.enter();
     let output = executor.run(pin!(future));
     executor.drop_tasks().resume();
@@ -173,6 +172,18 @@ struct Executor {
     scheduler: Rc<Scheduler>,
     /// Ends after everything else, so that destructors of left-over tasks may still wait.
     driving: Driving,
+    /// Whether it may serve another `block_on` later.
+    keep: bool,
+}
+
+thread_local! {
+    /// One that has served its `block_on` and that nobody remembers, to serve the next.
+    static IDLE: Cell<Option<Idle>> = const { Cell::new(None) };
+}
+
+struct Idle {
+    scheduler: Rc<Scheduler>,
+    reactor: Arc<Reactor>,
 }
 
 /// How a round of polls ended.
@@ -186,16 +197,30 @@ enum Round<T> {
 }
 
 impl Executor {
-    /// Who wakes it while it sleeps writes this eventfd.
+    /// Takes the one that is kept on this thread, or makes a new one.
+    fn obtain() -> Result<Self, Refused> {
+        if let Some(Idle { scheduler, reactor }) = IDLE.try_with(Cell::take).ok().flatten() {
+            if let Some(driving) = Driving::resume(reactor) {
+                return Ok(Executor { scheduler, driving, keep: true });
+            }
+        }
+        let driving = reactor::drive()?;
+        let scheduler = Scheduler::new(driving.reactor().wakeup());
+        Ok(Executor { scheduler, driving, keep: true })
+    }
+
+    /// One for somebody else's loop, which is woken by this eventfd.
     fn new(driving: Driving, wakeup: &Arc<EventFd>) -> Self {
-        Executor { scheduler: Scheduler::new(wakeup), driving }
+        Executor { scheduler: Scheduler::new(wakeup), driving, keep: false }
     }
 
     /// Runs what is ready, and sleeps when nothing is, until the root future is done.
     fn run<F: Future>(&self, mut root: Pin<&mut F>) -> F::Output {
         // Made by the first turn: a future that is ready at once needs none.
         let mut turn = None;
-        self.scheduler.wake_root();
+        if let Poll::Ready(output) = self.poll_root(root.as_mut()) {
+            return output;
+        }
         loop {
             match self.round(root.as_mut()) {
                 Round::Done(output) => return output,
@@ -211,19 +236,23 @@ impl Executor {
     fn round<F: Future>(&self, mut root: Pin<&mut F>) -> Round<F::Output> {
         for _ in 0..POLLS_BETWEEN_LOOKS {
             match self.scheduler.next() {
-                Some(id) if id.is_root() => {
-                    let Some(waker) = self.scheduler.begin_root(id) else { continue };
-                    reactor::refill_budget();
-                    if let Poll::Ready(output) = root.as_mut().poll(&mut Context::from_waker(waker))
-                    {
+                Some(id) if !id.is_root() => self.poll_task(id),
+                Some(id) if self.scheduler.begin_root(id) => {
+                    if let Poll::Ready(output) = self.poll_root(root.as_mut()) {
                         return Round::Done(output);
                     }
                 }
-                Some(id) => self.poll_task(id),
+                Some(_) => {}
                 None => return Round::Idle,
             }
         }
         Round::Busy
+    }
+
+    #[inline(always)]
+    fn poll_root<F: Future>(&self, root: Pin<&mut F>) -> Poll<F::Output> {
+        reactor::refill_budget();
+        root.poll(&mut Context::from_waker(self.scheduler.root_waker()))
     }
 
     #[inline]
@@ -262,10 +291,13 @@ impl Executor {
     }
 
     /// Drops the tasks that are left. They may still wake, wait and nest; they cannot spawn.
+    #[inline]
     fn drop_tasks(&self) -> FirstPanic {
         let mut panics = FirstPanic::default();
-        for future in self.scheduler.close() {
-            panics.note(|| drop(future));
+        if self.scheduler.close() {
+            for task in self.scheduler.tasks.take_all() {
+                panics.note(|| drop(task));
+            }
         }
         panics
     }
@@ -273,10 +305,16 @@ impl Executor {
 
 impl Drop for Executor {
     fn drop(&mut self) {
-        // Tasks are left only when the root future has panicked: that panic goes on, those of the
-        // destructors do not.
-        let _entered = self.scheduler.enter();
-        self.drop_tasks().forget();
-        self.scheduler.end();
+        if !self.scheduler.is_closing() {
+            // The root future has panicked: that panic goes on, those of the destructors do not.
+            let _entered = self.scheduler.enter();
+            self.drop_tasks().forget();
+        }
+        let as_new = self.scheduler.end();
+        let reactor = self.driving.end();
+        if let Some(reactor) = reactor.filter(|_| as_new && self.keep) {
+            let idle = Idle { scheduler: Rc::clone(&self.scheduler), reactor };
+            _ = IDLE.try_with(|place| place.set(Some(idle)));
+        }
     }
 }

@@ -163,11 +163,11 @@ impl Reactor {
     ) -> io::Result<()> {
         // Only this thread adds deadlines, so none can come while it waits.
         let timed = !queue::is_empty();
-        let timeout = if timed { queue::bound(limit) } else { limit };
+        let timeout = if timed { queue::bound(limit, &mut turn.let_go) } else { limit };
         self.wait(timeout, &mut turn.events, may_rest)?;
         self.collect(turn);
         if timed {
-            queue::take_due(&mut turn.woken);
+            queue::take_due(&mut turn.woken, &mut turn.let_go);
         }
         Ok(())
     }
@@ -205,7 +205,7 @@ impl Reactor {
     /// line it would want registers that `turn` has taken.
     #[inline(never)]
     fn collect(&self, turn: &mut Turn) {
-        let Turn { events, busy, woken } = turn;
+        let Turn { events, busy, woken, .. } = turn;
         self.selector().take_each(events, |reported, source| {
             // Not to be waited for here, where the selector is locked: who has locked the source
             // may want the selector.
@@ -259,18 +259,24 @@ impl Reactor {
         DRIVEN.get() == self.id
     }
 
-    /// Says that one less waits here and, if it was the last one, gives the waiters from other
-    /// threads, to be sent home: polled again, they take their object with them.
-    fn end_drive(&self) -> Vec<Waker> {
+    /// Says that one less waits here. True if it was the last one, and waiters from other threads may
+    /// have relied on it.
+    #[inline]
+    fn end_drive(&self) -> bool {
+        let left = self.driven.load(Ordering::Relaxed) - 1;
+        self.driven.store(left, Ordering::SeqCst);
+        left == 0 && self.lends.load(Ordering::SeqCst)
+    }
+
+    /// Gives the waiters from other threads, to be sent home: polled again, they take their object
+    /// with them.
+    #[cold]
+    fn take_strangers(&self) -> Vec<Waker> {
         let mut strangers = Vec::new();
-        if self.driven.fetch_sub(1, Ordering::SeqCst) > 1 {
-            return strangers;
-        }
-        if self.lends.swap(false, Ordering::SeqCst) {
-            let sources: Vec<_> = self.selector().values().map(Arc::clone).collect();
-            for source in sources {
-                source.collect_foreign(self.id, &mut strangers);
-            }
+        self.lends.store(false, Ordering::Relaxed);
+        let sources: Vec<_> = self.selector().values().map(Arc::clone).collect();
+        for source in sources {
+            source.collect_foreign(self.id, &mut strangers);
         }
         strangers
     }
@@ -325,6 +331,8 @@ pub(crate) struct Turn {
     /// Sources that others had locked.
     busy: Vec<(Arc<Source>, Reported)>,
     woken: Vec<Waker>,
+    /// Wakers of timers that were dropped on other threads.
+    let_go: Vec<Waker>,
 }
 
 impl Turn {
@@ -333,13 +341,17 @@ impl Turn {
             events: RawEvents::with_capacity(EVENTS_PER_TURN),
             busy: Vec::new(),
             woken: Vec::new(),
+            let_go: Vec::new(),
         }
     }
 
-    /// Wakes whom the last turn has found, now that no lock is held. Lets the first panic go on after
-    /// the last.
+    /// Wakes whom the last turn has found, now that no lock is held, and drops those whose timers are
+    /// no more. Lets the first panic of a wake go on after the last.
     #[inline]
     pub(crate) fn wake(&mut self) {
+        if !self.let_go.is_empty() {
+            queue::let_go(self.let_go.drain(..));
+        }
         // A quiet program has one at a time.
         match self.woken.len() {
             0 => {}
@@ -349,10 +361,11 @@ impl Turn {
     }
 }
 
-/// The right to wait on this thread's reactor, from `drive` until it is dropped.
+/// The right to wait on this thread's reactor, from `drive` until it is ended or dropped.
 #[derive(Debug)]
 pub(crate) struct Driving {
-    reactor: Arc<Reactor>,
+    /// Until it is ended.
+    reactor: Option<Arc<Reactor>>,
 }
 
 /// Begins to drive this thread's reactor. An inner call drives the same one.
@@ -364,13 +377,7 @@ pub(crate) fn drive() -> Result<Driving, Refused> {
         // one.
         None => Reactor::install()?,
     };
-    let outermost = reactor.driven.fetch_add(1, Ordering::SeqCst) == 0;
-    note_driven();
-    let driving = Driving { reactor };
-    if outermost && AWAITED.load(Ordering::Acquire) {
-        wake_all(take_awaiting());
-    }
-    Ok(driving)
+    Ok(Driving::begin(reactor))
 }
 
 /// Those who wait for any thread's reactor to be driven, because none was where they came from.
@@ -401,8 +408,27 @@ fn take_awaiting() -> Vec<Waker> {
 }
 
 impl Driving {
+    fn begin(reactor: Arc<Reactor>) -> Self {
+        let others = reactor.driven.load(Ordering::Relaxed);
+        // Who does not see it yet does without this reactor.
+        reactor.driven.store(others + 1, Ordering::Relaxed);
+        note_driven();
+        let driving = Driving { reactor: Some(reactor) };
+        if others == 0 && AWAITED.load(Ordering::Acquire) {
+            wake_all(take_awaiting());
+        }
+        driving
+    }
+
+    /// Begins anew with what [`end`](Self::end) has given; `None` if the thread has another reactor
+    /// by now.
+    pub(crate) fn resume(reactor: Arc<Reactor>) -> Option<Self> {
+        let still = reactor.is_current() && reactor.poller.is_ours();
+        still.then(|| Self::begin(reactor))
+    }
+
     pub(crate) fn reactor(&self) -> &Arc<Reactor> {
-        &self.reactor
+        self.reactor.as_ref().expect("it is driven until it is ended")
     }
 
     /// See [`spins`] for `may_rest`.
@@ -412,19 +438,29 @@ impl Driving {
         turn: &mut Turn,
         may_rest: impl Fn(bool) -> bool,
     ) -> io::Result<()> {
-        self.reactor.turn(limit, turn, may_rest)
+        self.reactor().turn(limit, turn, may_rest)
+    }
+
+    /// Ends it, and gives the reactor back if it was not ended before. Waiters from other threads are
+    /// woken.
+    pub(crate) fn end(&mut self) -> Option<Arc<Reactor>> {
+        let reactor = self.reactor.take()?;
+        let lent = reactor.end_drive();
+        note_driven();
+        if thread_is_ending() && !reactor.is_driven() {
+            // Nobody comes after us who would let go of the reactor.
+            drop(Release);
+        }
+        if lent {
+            wake_all(reactor.take_strangers());
+        }
+        Some(reactor)
     }
 }
 
 impl Drop for Driving {
     fn drop(&mut self) {
-        let strangers = self.reactor.end_drive();
-        note_driven();
-        if thread_is_ending() && !self.reactor.is_driven() {
-            // Nobody comes after us who would let go of the reactor.
-            drop(Release);
-        }
-        wake_all(strangers);
+        drop(self.end());
     }
 }
 

@@ -126,6 +126,8 @@ impl<F: Future> Driver<F> {
         // An eventfd of our own can be read. Whoever writes later has pushed later, or is found now
         // and makes a turn for nothing.
         _ = self.wakeup.read();
+        // Until it is known to be otherwise, also if somebody's waker panics.
+        self.busy = true;
         self.executor.look(&mut self.turn);
         let round = self.executor.round(root.as_mut());
         drop(entered);

@@ -205,9 +205,11 @@ impl Abort {
         self.0.fetch_or(task.to_bits(), Ordering::AcqRel);
     }
 
-    /// Has the next poll of the task end it, and returns which it is, if it is there already.
+    /// Has the next poll of the task end it, and returns which it is, if it is there already. It is
+    /// enough to say so once.
     fn order(&self) -> Option<TaskId> {
-        TaskId::from_bits(self.0.fetch_or(ABORTED, Ordering::AcqRel))
+        let before = self.0.fetch_or(ABORTED, Ordering::AcqRel);
+        if before & ABORTED == 0 { TaskId::from_bits(before) } else { None }
     }
 
     pub(super) fn is_ordered(&self) -> bool {

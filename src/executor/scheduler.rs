@@ -57,7 +57,7 @@ pin_project! {
 
 pub(super) type TaskBody = Pin<Box<Body<dyn Future<Output = Option<Waker>>>>>;
 
-/// How many ids the queue of an executor may hold that is kept to be used again.
+/// How much room the queue and the table of an executor may have that is kept to be used again.
 const LONGEST_KEPT: usize = 1024;
 
 /// The bit of a task's state, besides its id, that says that it is in a queue.
@@ -215,8 +215,6 @@ pub(super) struct Scheduler {
 }
 
 thread_local! {
-    /// One that has served its `block_on` and that nobody remembers, to serve the next.
-    static IDLE: Cell<Option<Rc<Scheduler>>> = const { Cell::new(None) };
     /// The innermost executor of this thread. Who sets it puts the former one back, so it needs no
     /// destructor; and without one it can still be asked while the thread's other thread-locals are
     /// being destroyed.
@@ -250,36 +248,30 @@ impl Scheduler {
         })
     }
 
-    /// As [`new`](Self::new), but takes the one that is kept if there is one for this eventfd.
-    pub(super) fn obtain(wakeup: &Arc<EventFd>) -> Rc<Self> {
-        let idle = IDLE.try_with(Cell::take).ok().flatten();
-        let idle = idle.filter(|it| ptr::eq(it.remote.wakeup.as_ptr(), Arc::as_ptr(wakeup)));
-        idle.unwrap_or_else(|| Self::new(wakeup))
-    }
-
     /// Is the innermost executor of this thread until the guard is dropped.
     pub(super) fn enter(self: &Rc<Self>) -> Entered {
         Entered { outer: INNERMOST.with(|innermost| innermost.replace(Some(Rc::clone(self)))) }
     }
 
-    /// Ends, all tasks being gone: refuses what other threads still push, or, if nobody could push
-    /// anything, is kept for the next `block_on`.
-    pub(super) fn end(self: &Rc<Self>) {
-        if self.is_forgotten() {
+    /// Ends, all tasks being gone. Refuses what other threads still push, or, if nobody could push
+    /// anything, is as new, and says so.
+    pub(super) fn end(&self) -> bool {
+        let forgotten = self.is_forgotten();
+        if forgotten {
             self.local.borrow_mut().clear();
             // Ids count on, so that no old one means anything in the next `block_on`.
             self.root.serve(self.tasks.root_id());
             self.closing.set(false);
-            _ = IDLE.try_with(|idle| idle.set(Some(Rc::clone(self))));
-            return;
+        } else {
+            let remote = self.remote.lock().take();
+            drop(remote);
+            drop(self.local.take());
         }
-        let remote = self.remote.lock().take();
-        drop(remote);
-        drop(self.local.take());
+        forgotten
     }
 
-    /// Whether no waker and no handle of this executor is left but its own. A queue that has become
-    /// large is not kept either.
+    /// Whether no waker and no handle of this executor is left but its own. What has become large is
+    /// not kept either.
     fn is_forgotten(&self) -> bool {
         let spare = self.spare.take();
         let own = 2 + usize::from(spare.is_some());
@@ -287,6 +279,7 @@ impl Scheduler {
         Arc::strong_count(&self.remote) == own
             && !self.root.is_shared()
             && self.local.borrow().capacity() <= LONGEST_KEPT
+            && self.tasks.capacity() <= LONGEST_KEPT
     }
 
     /// Does something with the innermost executor of this thread. It must not run foreign code.
@@ -358,15 +351,21 @@ impl Scheduler {
         self.root.waker.wake_by_ref();
     }
 
-    /// The waker for a poll of the root future; `None` if the id is that of an earlier `block_on`'s.
-    /// Later wakes queue it anew.
+    /// Prepares a poll of the root future: later wakes queue it anew. False if the id is that of an
+    /// earlier `block_on`'s.
     #[inline]
-    pub(super) fn begin_root(&self, id: TaskId) -> Option<&Waker> {
-        if self.root.task.id() != Some(id) {
-            return None;
+    pub(super) fn begin_root(&self, id: TaskId) -> bool {
+        let own = self.root.task.id() == Some(id);
+        if own {
+            self.root.task.begin_poll();
         }
-        self.root.task.begin_poll();
-        Some(&self.root.waker)
+        own
+    }
+
+    /// What the root future is polled with.
+    #[inline]
+    pub(super) fn root_waker(&self) -> &Waker {
+        &self.root.waker
     }
 
     /// True once left-over tasks are being dropped: no task is taken in any more.
@@ -420,11 +419,11 @@ impl Scheduler {
         }
     }
 
-    /// Refuses new tasks from now on and takes out those that are left, in the order of their
-    /// creation.
-    pub(super) fn close(&self) -> Vec<TaskBody> {
+    /// Refuses new tasks from now on, and tells whether any are left.
+    #[inline]
+    pub(super) fn close(&self) -> bool {
         self.closing.set(true);
-        self.tasks.take_all()
+        !self.tasks.is_empty()
     }
 }
 

@@ -76,6 +76,16 @@ impl<B> Table<B> {
         Table { slots: RefCell::new(Slab::new()), last: Cell::new(FIRST_TO_GO) }
     }
 
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.slots.borrow().is_empty()
+    }
+
+    /// For how many tasks there is room.
+    pub(super) fn capacity(&self) -> usize {
+        self.slots.borrow().capacity()
+    }
+
     fn count(&self) -> NonZeroU64 {
         let order = self.last.get().saturating_add(1);
         self.last.set(order);
@@ -134,10 +144,8 @@ impl<B> Table<B> {
     }
 
     /// Takes out all that are left, in the order of their creation.
+    #[cold]
     pub(super) fn take_all(&self) -> Vec<B> {
-        if self.slots.borrow().is_empty() {
-            return Vec::new();
-        }
         let slots = self.slots.take();
         let mut left: Vec<Entry<B>> = slots.into_iter().map(|(_, entry)| entry).collect();
         left.sort_unstable_by_key(|entry| entry.order);

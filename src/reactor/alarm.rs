@@ -24,6 +24,10 @@ impl Alarm {
         if cfg!(debug_assertions) {
             _ = Reactor::with_current(|reactor| warn_if_not_driven(reactor));
         }
+        if queue::is_any_withdrawn() {
+            // The thread may never take a turn, and would keep them for ever.
+            queue::let_withdrawn_go();
+        }
         // Foreign code, and therefore before the queue is borrowed.
         let waker = waker.clone();
         let waker = match Self::enqueue(deadline, waker) {

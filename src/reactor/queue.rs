@@ -98,10 +98,23 @@ pub(super) fn is_empty() -> bool {
     QUEUE.with(|queue| queue.borrow().timers.is_empty())
 }
 
-/// How long a wait may last that `limit` bounds as well; `None` is for ever.
-pub(super) fn bound(limit: Option<Duration>) -> Option<Duration> {
+/// Whether other threads have withdrawn alarms of this thread.
+#[inline]
+pub(super) fn is_any_withdrawn() -> bool {
+    let is_any = |withdrawn: &Arc<Withdrawn>| withdrawn.any.load(Ordering::Relaxed);
+    QUEUE.with(|queue| queue.borrow().withdrawn.as_ref().is_some_and(is_any))
+}
+
+/// How long a wait may last that `limit` bounds as well; `None` is for ever. Not at all if other
+/// threads have withdrawn alarms: their wakers are given up, to be dropped before anybody sleeps, for
+/// that is foreign code, which may make something ready.
+pub(super) fn bound(limit: Option<Duration>, let_go: &mut Vec<Waker>) -> Option<Duration> {
     if limit == Some(Duration::ZERO) {
         return limit;
+    }
+    take_withdrawn(let_go);
+    if !let_go.is_empty() {
+        return Some(Duration::ZERO);
     }
     match until_next() {
         None => limit,
@@ -114,42 +127,38 @@ pub(super) fn bound(limit: Option<Duration>) -> Option<Duration> {
 
 /// When the nearest deadline of this thread is.
 pub(crate) fn next_deadline() -> Option<Instant> {
+    let_withdrawn_go();
     until_next().map(|left| Instant::now() + left)
 }
 
 fn until_next() -> Option<Duration> {
-    take_withdrawn();
     with(|queue| queue.timers.left(slack::window()))
 }
 
-/// Takes out all that is due and adds their wakers to `woken`, in order.
-pub(super) fn take_due(woken: &mut Vec<Waker>) {
-    take_withdrawn();
+/// Takes out all that is due and adds their wakers to `woken`, in order. What other threads have
+/// withdrawn is let go instead.
+pub(super) fn take_due(woken: &mut Vec<Waker>, let_go: &mut Vec<Waker>) {
+    take_withdrawn(let_go);
     with(|queue| queue.timers.take_due(woken));
 }
 
 /// Takes out what other threads have withdrawn, so that it wakes nobody.
 #[inline]
-fn take_withdrawn() {
-    let is_any = |withdrawn: &Arc<Withdrawn>| withdrawn.any.load(Ordering::Relaxed);
-    if with(|queue| queue.withdrawn.as_ref().is_some_and(is_any)) {
-        take_out();
+fn take_withdrawn(let_go: &mut Vec<Waker>) {
+    if is_any_withdrawn() {
+        with(|queue| queue.take_out(let_go));
     }
 }
 
-#[cold]
-fn take_out() {
-    let wakers: Vec<Waker> = with(|queue| {
-        let Some(withdrawn) = &queue.withdrawn else { return Vec::new() };
-        withdrawn.any.store(false, Ordering::Relaxed);
-        let alarms = mem::take(&mut *withdrawn.alarms.lock());
-        alarms.into_iter().filter_map(|alarm| queue.timers.remove(alarm)).collect()
-    });
+/// Takes out what other threads have withdrawn, and drops its wakers.
+pub(super) fn let_withdrawn_go() {
+    let mut wakers = Vec::new();
+    take_withdrawn(&mut wakers);
     let_go(wakers);
 }
 
 /// Drops wakers whose timers are elsewhere. Their panics are nobody's here.
-fn let_go(wakers: impl IntoIterator<Item = Waker>) {
+pub(super) fn let_go(wakers: impl IntoIterator<Item = Waker>) {
     let mut panics = FirstPanic::default();
     wakers.into_iter().for_each(|waker| panics.note(|| drop(waker)));
     panics.forget();
@@ -158,5 +167,13 @@ fn let_go(wakers: impl IntoIterator<Item = Waker>) {
 impl Queue {
     const fn closed() -> Self {
         Queue { number: None, timers: Timers::new(), withdrawn: None }
+    }
+
+    #[cold]
+    fn take_out(&mut self, let_go: &mut Vec<Waker>) {
+        let Some(withdrawn) = &self.withdrawn else { return };
+        withdrawn.any.store(false, Ordering::Relaxed);
+        let alarms = mem::take(&mut *withdrawn.alarms.lock());
+        let_go.extend(alarms.into_iter().filter_map(|alarm| self.timers.remove(alarm)));
     }
 }

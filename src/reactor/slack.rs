@@ -4,6 +4,7 @@
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 use std::time::Duration;
 
 use crate::sys::timer_slack;
@@ -19,7 +20,10 @@ const EXACT_WAIT: Duration = Duration::from_millis(10);
 thread_local! {
     /// What the innermost scope asks for, in nanoseconds; zero if there is no scope.
     static INNERMOST: Cell<u64> = const { Cell::new(0) };
-    static SCOPES: RefCell<Scopes> = const { RefCell::new(Scopes { found: 0, living: Vec::new() }) };
+    /// It has no destructor, for scopes may live in thread-locals that go later; without scopes it
+    /// has nothing to free.
+    static SCOPES: ManuallyDrop<RefCell<Scopes>> =
+        const { ManuallyDrop::new(RefCell::new(Scopes { found: 0, living: Vec::new() })) };
 }
 
 /// The living scopes of a thread.
@@ -48,7 +52,8 @@ impl SlackScope {
     pub(crate) fn begin(slack: Duration) -> io::Result<Self> {
         // To the kernel zero means something else.
         let slack = u64::try_from(slack.as_nanos()).unwrap_or(u64::MAX).max(1);
-        SCOPES.with_borrow_mut(|scopes| {
+        SCOPES.with(|scopes| {
+            let mut scopes = scopes.borrow_mut();
             let number = scopes.living.last().map_or(0, |last| last.number + 1);
             let found = if number == 0 { timer_slack::get()? } else { scopes.found };
             timer_slack::set(slack)?;
@@ -62,8 +67,7 @@ impl SlackScope {
 
 impl Drop for SlackScope {
     fn drop(&mut self) {
-        // If the thread-local is gone, so is the thread, nearly.
-        _ = SCOPES.try_with(|scopes| scopes.borrow_mut().end(self.number));
+        SCOPES.with(|scopes| scopes.borrow_mut().end(self.number));
     }
 }
 
@@ -72,6 +76,9 @@ impl Scopes {
     fn end(&mut self, number: u64) {
         let was_innermost = self.living.last().is_some_and(|last| last.number == number);
         self.living.retain(|scope| scope.number != number);
+        if self.living.is_empty() {
+            self.living = Vec::new();
+        }
         if was_innermost {
             let innermost = self.living.last().map(|scope| scope.slack);
             INNERMOST.set(innermost.unwrap_or(0));
@@ -94,7 +101,7 @@ pub(crate) fn with_former_slack<R>(f: impl FnOnce() -> R) -> R {
     if innermost == 0 {
         return f();
     }
-    _ = timer_slack::set(SCOPES.with_borrow(|scopes| scopes.found));
+    _ = timer_slack::set(SCOPES.with(|scopes| scopes.borrow().found));
     let _back = Innermost(innermost);
     f()
 }

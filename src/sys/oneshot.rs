@@ -15,6 +15,7 @@
 use std::cell::UnsafeCell;
 use std::fmt;
 use std::mem::MaybeUninit;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::task::{Poll, Waker};
@@ -35,6 +36,10 @@ struct Shared<H, T> {
 // SAFETY: the value goes from one thread to another and is never reached by two, so it has to be
 // `Send`; the head is reached by both. Wakers are both.
 unsafe impl<H: Sync, T: Send> Sync for Shared<H, T> {}
+
+// As std's locks: nobody sees a value before it is whole.
+impl<H, T> UnwindSafe for Shared<H, T> {}
+impl<H, T> RefUnwindSafe for Shared<H, T> {}
 
 impl<H, T> Shared<H, T> {
     /// # Safety

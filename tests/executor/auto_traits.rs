@@ -13,6 +13,7 @@ use std::cell::Cell;
 use std::future::Future;
 use std::marker::{PhantomData, PhantomPinned};
 use std::os::unix::net::UnixStream;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::rc::Rc;
 use std::task::Waker;
 
@@ -128,6 +129,17 @@ fn is_everywhere<T: Send + Sync + 'static>(it: T) -> T {
 }
 
 fn is_error<T: std::error::Error + Send + Sync + 'static>() {}
+
+/// What std's handles of threads are, too.
+fn is_unwind_safe<T: UnwindSafe + RefUnwindSafe>() {}
+
+#[test]
+fn handles_may_be_awaited_where_a_panic_is_caught() {
+    is_unwind_safe::<JoinHandle<u8>>();
+    is_unwind_safe::<JoinHandle<Rc<u8>>>();
+    is_unwind_safe::<JoinError>();
+    is_unwind_safe::<selio::Handle>();
+}
 
 // H03
 #[test]

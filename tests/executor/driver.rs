@@ -6,7 +6,7 @@ use crate::kit::futures;
 use futures::{Gate, message, on_drop, on_thread, settle};
 use selio::net::{TcpListener, TcpStream};
 use selio::time::{sleep, timeout};
-use selio::{Async, Driver, block_on, spawn, unblock, yield_now};
+use selio::{Async, Driver, Timer, block_on, spawn, unblock, yield_now};
 use std::cell::RefCell;
 use std::future::{Future, pending};
 use std::io::{Read, Write};
@@ -22,6 +22,25 @@ const LONG: Duration = Duration::from_secs(5);
 
 fn millis(count: u64) -> Duration {
     Duration::from_millis(count)
+}
+
+#[test]
+fn it_goes_on_after_somebodys_waker_has_panicked() {
+    let _guard = kit::watchdog(10);
+    let mut driver = Driver::new(async {
+        let bad = kit::hostile().on_wake(|| panic!("a bad waker")).waker();
+        let mut timer = Timer::after(millis(5));
+        assert!(kit::poll_with(&mut timer, &bad).is_pending());
+        sleep(millis(5)).await;
+        "gone on"
+    })
+    .unwrap();
+    come_to_rest(&mut driver);
+    thread::sleep(millis(10));
+    let panicked = catch_unwind(AssertUnwindSafe(|| driver.turn())).unwrap_err();
+    assert_eq!(message(&*panicked), "a bad waker");
+    assert!(driver.next_deadline().is_some(), "it says that there is nothing to do");
+    assert_eq!(drive(&mut driver).0, "gone on");
 }
 
 /// Waits as the driver asks, but no longer than this: whether its descriptor is readable.

@@ -6,7 +6,7 @@ use crate::kit;
 use crate::kit::futures;
 use futures::{Gate, message, on_drop, on_thread, own_waker, settle};
 use selio::time::sleep;
-use selio::{Async, JoinHandle, Timer, block_on, spawn};
+use selio::{Async, JoinHandle, Timer, block_on, spawn, yield_now};
 use std::cell::{Cell, RefCell};
 use std::future::pending;
 use std::io::Write;
@@ -36,6 +36,8 @@ pub(crate) fn cases() -> Vec<kit::Case> {
         kit::case("cycles_leave_no_memory", cycles_leave_no_memory),
         kit::case("late_wakes_leave_no_memory", late_wakes_leave_no_memory),
         kit::case("tasks_leave_no_memory", tasks_leave_no_memory),
+        kit::case("an_abort_said_again_takes_no_memory", an_abort_said_again_takes_no_memory),
+        kit::case("a_crowd_of_tasks_leaves_no_room", a_crowd_of_tasks_leaves_no_room),
         kit::case("exit_under_wakes", exit_under_wakes),
         kit::case("_returns_under_wakes", part_returns_under_wakes),
         kit::case("_exits_under_wakes", part_exits_under_wakes),
@@ -289,6 +291,38 @@ fn cycles_leave_no_memory() {
     assert_eq!(kit::open_fds(), fds);
     cycles();
     assert_flat(cycles);
+}
+
+fn an_abort_said_again_takes_no_memory() {
+    block_on(async {
+        let task = spawn(std::future::pending::<()>());
+        settle().await;
+        let before = kit::allocated_bytes();
+        (0..100_000).for_each(|_| task.abort());
+        assert!(kit::allocated_bytes() < before + 1_000);
+        let from_elsewhere = on_thread(move || {
+            (0..100_000).for_each(|_| task.abort());
+            task
+        });
+        assert!(kit::allocated_bytes() < before + 1_000);
+        assert!(from_elsewhere.await.unwrap_err().is_aborted());
+    });
+}
+
+/// What a large `block_on` needed is not kept for the small ones that follow.
+fn a_crowd_of_tasks_leaves_no_room() {
+    let few = || block_on(async { spawn(async {}).await.unwrap() });
+    few();
+    let before = kit::allocated_bytes();
+    block_on(async {
+        // The queue stays short, only the table does not.
+        for _ in 0..1_000 {
+            (0..100).for_each(|_| drop(spawn(std::future::pending::<()>())));
+            yield_now().await;
+        }
+    });
+    few();
+    assert!(kit::allocated_bytes() < before + 10_000);
 }
 
 // G10, H15

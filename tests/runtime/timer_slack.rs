@@ -7,6 +7,7 @@ use kit::{Case, case, poll_with};
 use selio::process::Command;
 use selio::time::{TimerSlack, sleep};
 use selio::{Timer, block_on, unblock};
+use std::cell::RefCell;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -28,6 +29,7 @@ pub(crate) fn cases() -> Vec<Case> {
         case("nor_do_many_that_are_far", nor_do_many_that_are_far),
         case("nor_do_many_in_an_exact_scope", nor_do_many_in_an_exact_scope),
         case("a_long_wait_is_exact_in_two_steps", a_long_wait_is_exact_in_two_steps),
+        case("a_scope_that_outlives_thread_locals", a_scope_that_outlives_thread_locals),
         case("_lone", || block_on(part_waits(1, Duration::from_millis(5)))),
         case("_crowd", || block_on(part_waits(8, 4 * STEP))),
         case("_few", || block_on(part_waits(7, STEP))),
@@ -35,6 +37,36 @@ pub(crate) fn cases() -> Vec<Case> {
         case("_exact", || exactly(|| block_on(part_waits(8, STEP)))),
         case("_long", || exactly(|| block_on(part_waits(1, LONG)))),
     ]
+}
+
+/// Starts a child and a thread, and makes a scope, when its thread ends.
+struct AtTheEnd;
+
+impl Drop for AtTheEnd {
+    fn drop(&mut self) {
+        let ended = block_on(async { Command::new("true").status().await });
+        assert!(ended.unwrap().success());
+        block_on(unblock(|| ()));
+        drop(TimerSlack::exact().unwrap());
+    }
+}
+
+fn a_scope_that_outlives_thread_locals() {
+    thread_local! {
+        static FIRST: RefCell<Option<TimerSlack>> = const { RefCell::new(None) };
+        static THEN: RefCell<Option<AtTheEnd>> = const { RefCell::new(None) };
+    }
+    for with_scope in [true, false] {
+        let ending = thread::spawn(move || {
+            // In this order, so that they end in the other.
+            FIRST.with(|_| ());
+            THEN.set(Some(AtTheEnd));
+            if with_scope {
+                FIRST.set(Some(TimerSlack::exact().unwrap()));
+            }
+        });
+        ending.join().unwrap();
+    }
 }
 
 /// What the kernel says of this thread, in nanoseconds.

@@ -3,10 +3,13 @@
 use crate::kit;
 use crate::kit::timers;
 use kit::{CountingWaker, poll_with};
-use selio::{Timer, block_on, spawn};
-use std::mem;
-use std::sync::mpsc;
-use std::task::Poll;
+use selio::{Spin, Timer, block_on, spawn, spin};
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::mem::{self, ManuallyDrop};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::task::{Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 use timers::{HOUR, Random, begin, ms, run_for, turn, until};
@@ -32,6 +35,77 @@ fn what_is_dropped_elsewhere_is_let_go_at_the_next_turn() {
     thread::spawn(move || drop(timers)).join().unwrap();
     run_for(Duration::ZERO);
     assert_eq!((woken.wakes(), woken.wakers()), (1, 1));
+}
+
+/// A timer of this thread, whose waker does this when it is dropped; and that it was dropped.
+fn withdrawn(then: impl Fn() + Send + Sync + 'static) -> Arc<AtomicBool> {
+    let dropped = Arc::new(AtomicBool::new(false));
+    let note = Arc::clone(&dropped);
+    let waker = kit::hostile().on_drop(move || {
+        note.store(true, Ordering::SeqCst);
+        then();
+    });
+    let waker = ManuallyDrop::new(waker.waker());
+    let mut timer = Timer::after(HOUR);
+    assert!(poll_with(&mut timer, &waker).is_pending());
+    thread::spawn(move || drop(timer)).join().unwrap();
+    dropped
+}
+
+#[test]
+fn a_waker_that_is_let_go_before_the_sleep_makes_something_ready() {
+    let _guard = begin();
+    block_on(async {
+        let waiting = Arc::new(Mutex::new(None::<Waker>));
+        let theirs = Arc::clone(&waiting);
+        let dropped =
+            withdrawn(move || theirs.lock().unwrap().take().into_iter().for_each(Waker::wake));
+        poll_fn(|cx| {
+            *waiting.lock().unwrap() = Some(cx.waker().clone());
+            if dropped.load(Ordering::SeqCst) { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    });
+}
+
+#[test]
+fn a_waker_that_is_let_go_before_the_sleep_ends_a_spin() {
+    thread_local! {
+        static SPIN: RefCell<Option<Spin>> = const { RefCell::new(None) };
+    }
+    let _guard = begin();
+    SPIN.set(Some(spin(HOUR)));
+    block_on(async {
+        let _dropped = withdrawn(|| drop(SPIN.take()));
+        let woken = Arc::new(AtomicBool::new(false));
+        let (send, receive) = mpsc::channel::<Waker>();
+        let theirs = Arc::clone(&woken);
+        let waking = thread::spawn(move || {
+            let waker = receive.recv().unwrap();
+            thread::sleep(ms(30));
+            theirs.store(true, Ordering::SeqCst);
+            waker.wake();
+        });
+        poll_fn(|cx| {
+            _ = send.send(cx.waker().clone());
+            if woken.load(Ordering::SeqCst) { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        waking.join().unwrap();
+    });
+    assert!(SPIN.take().is_none(), "it was not let go");
+}
+
+#[test]
+fn a_thread_that_takes_no_turn_lets_go_when_it_sets_another() {
+    let _guard = begin();
+    let (count, waker) = CountingWaker::new();
+    for _ in 0..100 {
+        let mut timer = Timer::after(HOUR);
+        assert!(poll_with(&mut timer, &waker).is_pending());
+        thread::spawn(move || drop(timer)).join().unwrap();
+    }
+    assert!(count.wakers() <= 2, "{} wakers are kept", count.wakers());
 }
 
 #[test]
