@@ -241,6 +241,10 @@ impl Hub {
         self.update_wanted();
     }
 
+    pub(super) fn expects_children(&self) -> bool {
+        !self.children.is_empty()
+    }
+
     pub(super) fn remove_child(&mut self, event: &Arc<EventFd>) {
         self.children.retain(|(_, known)| !Arc::ptr_eq(known, event));
         self.update_wanted();
