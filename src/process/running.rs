@@ -10,13 +10,12 @@ use std::process;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use super::exit_fd::{ExitFd, heard};
+use super::exit_fd::{ExitFd, Spare, heard};
 use super::started;
 use crate::io::Async;
 use crate::reactor::Direction;
 use crate::signal::{Port, StandIn};
 use crate::sys::child::{self, Exit};
-use crate::sys::event_fd::EventFd;
 use crate::sys::fork;
 use crate::sys::lock::{Guard, Lock};
 use crate::sys::pid_fd::{Child, Pid};
@@ -72,7 +71,7 @@ impl Running {
         group: bool,
     ) -> io::Result<(Arc<Self>, process::Child)> {
         // Made before the child: without room for a descriptor nothing is started.
-        let spare = EventFd::new()?;
+        let spare = Spare::keep()?;
         let (pid, child) = started::spawn(command)?;
         match ExitFd::of_child(pid, spare) {
             Ok(exit_fd) => {
