@@ -3,19 +3,25 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::{Context, Poll, ready};
 
 use futures_core::stream::{FusedStream, Stream};
 
 use crate::io::Async;
-use crate::reactor::Direction;
-use crate::selector::SelectEvent;
+use crate::io::operation::Attempt;
+use crate::reactor::{self, Direction};
+use crate::sys::event_fd::EventFd;
+use crate::sys::fork;
 
 /// Waits for triggers, and counts them: a stream of how often it was triggered since the last item.
 ///
-/// It is an eventfd(2), so triggers are merged, never lost: however many come while nobody looks,
-/// they are one item with their count. The stream never ends of itself, not even when all
+/// Triggers are merged, never lost: however many come while nobody looks, they are one item with
+/// their count. While nobody waits they are counted in memory; who waits is woken by an eventfd(2),
+/// which a forked child shares with its parent. The stream never ends of itself, not even when all
 /// [`Trigger`]s are dropped, for the event can always make another.
 ///
 /// An `Event` may be made and used like any [`Async`]: before and between calls of
@@ -39,7 +45,134 @@ use crate::selector::SelectEvent;
 /// ```
 #[derive(Debug)]
 pub struct Event {
-    event: Async<SelectEvent>,
+    counter: Async<Arc<Counter>>,
+    /// Whether the stream counts as one who waits: since it had nothing to give, until it has.
+    stream_waits: bool,
+}
+
+/// How often the event was triggered, here and, while somebody waits, in the kernel.
+///
+/// Who waits says so and *then* looks at the count; who triggers counts and *then* looks whether
+/// somebody waits, and if so takes the count to the kernel, which wakes. So one of the two sees the
+/// other. Atomics and one `write`, for a signal handler may trigger at any time.
+#[derive(Debug)]
+struct Counter {
+    event: EventFd,
+    /// The process whose memory this is. A forked child has a copy, and knows the kernel only.
+    process: usize,
+    pending: AtomicUsize,
+    waiting: AtomicUsize,
+    /// Whether something was taken to the kernel since that was read. It is a hint, for who has a
+    /// count already and need not wait: whoever waits is told by the eventfd itself.
+    moved: AtomicBool,
+}
+
+impl Counter {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            event: EventFd::new()?,
+            process: fork::process_id(),
+            pending: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
+            moved: AtomicBool::new(false),
+        })
+    }
+
+    fn trigger(&self) -> io::Result<()> {
+        if self.process != fork::process_id() {
+            return self.event.signal();
+        }
+        let before = self.pending.fetch_add(1, Ordering::SeqCst);
+        // The kernel has room for more than a word of 32 bits.
+        let full = before >= usize::MAX / 2;
+        if full || self.waiting.load(Ordering::SeqCst) > 0 {
+            let count = self.take_pending();
+            if count > 0 {
+                self.moved.store(true, Ordering::Relaxed);
+                return self.event.add(count);
+            }
+        }
+        Ok(())
+    }
+
+    fn take_pending(&self) -> u64 {
+        // Not written without need: others may be triggering. And what a forked child has copied is
+        // its parent's.
+        if self.pending.load(Ordering::SeqCst) == 0 || self.process != fork::process_id() {
+            return 0;
+        }
+        self.pending.swap(0, Ordering::SeqCst) as u64
+    }
+
+    /// Takes what there is, if something was counted here.
+    fn take(&self) -> Option<io::Result<u64>> {
+        let here = Some(self.take_pending()).filter(|&count| count > 0)?;
+        if !self.moved.swap(false, Ordering::Relaxed) {
+            return Some(Ok(here));
+        }
+        Some(self.event.read().map(|there| here.saturating_add(there.unwrap_or(0))))
+    }
+
+    /// Takes what there is, if something was counted in the kernel.
+    fn read(&self) -> io::Result<u64> {
+        self.moved.store(false, Ordering::Relaxed);
+        let there = self.event.read()?.ok_or(io::ErrorKind::WouldBlock)?;
+        Ok(there.saturating_add(self.take_pending()))
+    }
+
+    fn begin_wait(&self) {
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn end_wait(&self) {
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl AsFd for Counter {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.event.as_fd()
+    }
+}
+
+/// One who waits, as long as this lives.
+struct Waiting<'a>(&'a Counter);
+
+impl<'a> Waiting<'a> {
+    fn begin(counter: &'a Counter) -> Self {
+        counter.begin_wait();
+        Self(counter)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.end_wait();
+    }
+}
+
+/// Takes the count of an event whose taker counts as one who waits.
+struct Take;
+
+impl Attempt<Arc<Counter>> for Take {
+    type Output = u64;
+
+    fn direction(&self) -> Direction {
+        Direction::Read
+    }
+
+    fn at_once(&mut self, counter: &Arc<Counter>) -> Option<io::Result<u64>> {
+        counter.take()
+    }
+
+    fn run(&mut self, counter: &Async<Arc<Counter>>) -> io::Result<u64> {
+        counter.get_ref().read()
+    }
+
+    /// An eventfd gives all that it has.
+    fn drains(&self, _: &Async<Arc<Counter>>, _: &u64) -> bool {
+        true
+    }
 }
 
 impl Event {
@@ -53,7 +186,8 @@ impl Event {
     ///
     /// See [`Event`].
     pub fn new() -> io::Result<Self> {
-        Ok(Event { event: Async::new_nonblocking(SelectEvent::new()?) })
+        let counter = Async::new_nonblocking(Arc::new(Counter::new()?));
+        Ok(Event { counter, stream_waits: false })
     }
 
     /// Makes a trigger for this event. It may be cloned, sent to other threads, and outlive the
@@ -64,7 +198,7 @@ impl Event {
     /// See [`Event`].
     #[must_use]
     pub fn trigger(&self) -> Trigger {
-        Trigger(self.event.get_ref().clone())
+        Trigger(Arc::clone(self.counter.get_ref()))
     }
 
     /// Waits until the event is triggered, and returns how often it was since somebody last waited.
@@ -90,7 +224,13 @@ impl Event {
     /// # }
     /// ```
     pub async fn wait(&self) -> io::Result<u64> {
-        self.event.read_with(take).await
+        poll_fn(reactor::spend_budget).await;
+        let counter = self.counter.get_ref();
+        if let Some(count) = counter.take() {
+            return count;
+        }
+        let _waiting = Waiting::begin(counter);
+        self.counter.attempt(Take).await
     }
 
     /// Waits as [`wait`](Self::wait) does. Always `Some`.
@@ -112,17 +252,34 @@ impl Event {
     pub async fn next(&mut self) -> Option<io::Result<u64>> {
         poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
     }
-}
 
-fn take(event: &SelectEvent) -> io::Result<u64> {
-    event.take()?.ok_or_else(|| io::ErrorKind::WouldBlock.into())
+    fn set_stream_waits(&mut self, waits: bool) {
+        let counter = self.counter.get_ref();
+        match (self.stream_waits, waits) {
+            (false, true) => counter.begin_wait(),
+            (true, false) => counter.end_wait(),
+            _ => {}
+        }
+        self.stream_waits = waits;
+    }
 }
 
 impl Stream for Event {
     type Item = io::Result<u64>;
 
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.event.poll_with(Direction::Read, cx, take).map(Some)
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        ready!(reactor::spend_budget(cx));
+        let mut taken = self.counter.get_ref().take();
+        if taken.is_none() {
+            self.set_stream_waits(true);
+            taken = self.counter.get_ref().take();
+        }
+        let count = match taken {
+            Some(count) => count,
+            None => ready!(self.counter.poll(cx, &mut Take)),
+        };
+        self.set_stream_waits(false);
+        Poll::Ready(Some(count))
     }
 }
 
@@ -139,14 +296,14 @@ impl FusedStream for Event {
 ///
 /// See [`Event`].
 #[derive(Clone, Debug)]
-pub struct Trigger(SelectEvent);
+pub struct Trigger(Arc<Counter>);
 
 impl Trigger {
     /// Triggers the event: one of those who wait for it is told.
     ///
-    /// This is one `write(2)` that never blocks, takes no lock and allocates nothing, so a signal
-    /// handler may call it (signal-safety(7)), if it saves and restores `errno`. It is no use
-    /// to wake a [`Waker`](std::task::Waker) there, which may take locks: trigger an event
+    /// This is at most one `write(2)` that never blocks, and none while nobody waits. It takes no
+    /// lock and allocates nothing, so a signal handler may call it (signal-safety(7)), if it saves
+    /// and restores `errno`. It is no use to wake a [`Waker`](std::task::Waker) there, which may take locks: trigger an event
     /// instead.
     ///
     /// # Errors

@@ -165,6 +165,11 @@ impl<T> Async<T> {
         self.source().is_watched()
     }
 
+    /// Whether an operation that reads begins with a try.
+    pub(crate) fn is_worth_reading(&self) -> bool {
+        self.source().worth_a_try(Direction::Read).is_some()
+    }
+
     pub(crate) fn waiter(&self, direction: Direction) -> Waiter<'_> {
         self.source().waiter(direction)
     }

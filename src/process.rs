@@ -19,12 +19,11 @@ use std::io;
 
 pub use child::{Child, Pipe};
 pub use command::Command;
-use exit_fd::{ExitFd, heard};
+use exit_fd::{ExitFd, Spare, heard};
 pub use orphans::reap_orphans;
 pub use usage::Usage;
 
 use crate::io::Async;
-use crate::sys::event_fd::EventFd;
 use crate::sys::pid_fd::Pid;
 
 /// Waits until a process has ended: a child or any other. Nothing is reaped.
@@ -65,5 +64,5 @@ pub fn exited(pid: u32) -> impl Future<Output = io::Result<()>> + use<> {
 }
 
 fn watch(pid: u32) -> io::Result<Async<ExitFd>> {
-    ExitFd::open(Pid::new(pid)?, EventFd::new()?).map(ExitFd::watch)
+    ExitFd::open(Pid::new(pid)?, Spare::keep()?).map(ExitFd::watch)
 }

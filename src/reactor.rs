@@ -24,7 +24,7 @@ use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::io::{self, Write};
 use std::mem::{self, ManuallyDrop};
-use std::os::fd::{AsFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Once};
 use std::task::{Context, Poll, Waker};
@@ -479,6 +479,16 @@ fn note_driven() {
         current.as_ref().filter(|reactor| reactor.is_driven()).map(|reactor| reactor.id)
     });
     DRIVEN.set(driven.unwrap_or(0));
+}
+
+/// Another descriptor of something that this thread's reactor has anyway, if there is one: it takes
+/// up a place among the descriptors, and costs next to nothing.
+pub(crate) fn duplicate_here() -> Option<OwnedFd> {
+    CURRENT.with(|current| {
+        let current = current.borrow();
+        let reactor = current.as_ref().filter(|reactor| reactor.poller.is_ours())?;
+        reactor.wakeup.as_fd().try_clone_to_owned().ok()
+    })
 }
 
 fn thread_is_ending() -> bool {

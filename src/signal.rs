@@ -36,7 +36,7 @@ pub use crate::sys::signal_number::{
     SIGRTMAX, SIGRTMIN, SIGSYS, SIGTERM, SIGTRAP, SIGTSTP, SIGTTIN, SIGTTOU, SIGURG, SIGUSR1,
     SIGUSR2, SIGVTALRM, SIGWINCH, SIGXCPU, SIGXFSZ,
 };
-use hub::{Hub, Taken};
+use hub::Hub;
 pub(crate) use port::Port;
 pub(crate) use stand_in::StandIn;
 
@@ -226,22 +226,42 @@ impl Signals {
     /// Takes a signal, or leaves a waker if there is none.
     fn poll_take(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<SignalInfo>> {
         self.check_process()?;
-        // Without a waker, so that what is read below does not wake the task that asks.
-        let waiting = Hub::lock(self.hub).take(self.inbox, None);
-        let former = match waiting {
-            Taken::Signal(info) => return Poll::Ready(Ok(info)),
-            Taken::Nothing(former) => former,
-        };
-        drop(former);
+        if let Some(info) = self.take()? {
+            return Poll::Ready(Ok(info));
+        }
         let former_port = self.port.replace(Port::here()?);
         drop(former_port);
         // Foreign code, and therefore before the lock.
         let waker = cx.waker().clone();
-        let taken = Hub::lock(self.hub).take(self.inbox, Some(waker));
-        match taken {
-            Taken::Signal(info) => Poll::Ready(Ok(info)),
-            Taken::Nothing(_none) => Poll::Pending,
+        let mut hub = Hub::lock(self.hub);
+        if let Some(info) = hub.take(self.inbox) {
+            drop(hub);
+            return Poll::Ready(Ok(info));
         }
+        let former = hub.replace_waker(self.inbox, Some(waker));
+        drop(hub);
+        drop(former);
+        Poll::Pending
+    }
+
+    /// Takes a signal that has come already. What a handler has left in the pipe, having interrupted
+    /// this very thread for instance, is read now, which saves the wait that would tell; but not
+    /// before this stream has a port, so that from its first poll on a thread hands out for all.
+    fn take(&mut self) -> io::Result<Option<SignalInfo>> {
+        let mut woken = Vec::new();
+        let mut hub = Hub::lock(self.hub);
+        // First, so that what is read, here or by the port, does not wake the task that asks.
+        let former = hub.replace_waker(self.inbox, None);
+        let taken = match self.port {
+            Some(_) => hub.take_unread(self.inbox, &mut woken),
+            None => Ok(hub.take(self.inbox)),
+        };
+        drop(hub);
+        drop(former);
+        if !woken.is_empty() {
+            wake_all(woken);
+        }
+        taken
     }
 }
 

@@ -99,8 +99,16 @@ impl<T> Async<T> {
         op: impl FnMut(&T) -> io::Result<R>,
         short: impl Fn(&R) -> bool,
     ) -> Poll<io::Result<R>> {
-        let mut parked = Parked::of_poll_function();
-        self.poll_attempt(cx, &mut parked, &mut Closures { direction, op, short })
+        self.poll(cx, &mut Closures { direction, op, short })
+    }
+
+    /// An attempt for the callers of poll functions, but for what it comes to at once.
+    pub(crate) fn poll<A: Attempt<T>>(
+        &self,
+        cx: &mut Context<'_>,
+        attempt: &mut A,
+    ) -> Poll<io::Result<A::Output>> {
+        self.poll_attempt(cx, &mut Parked::of_poll_function(), attempt)
     }
 
     /// Try, wait, try again.

@@ -2,12 +2,12 @@
 
 use std::future::{Future, poll_fn};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::pin;
 use std::sync::Arc;
 
 use crate::io::Async;
-use crate::reactor::Source;
+use crate::reactor::{self, Source};
 use crate::signal::{Port, StandIn};
 use crate::sys::event_fd::EventFd;
 use crate::sys::pid_fd::{Child, Pid, PidFd, peek_exit};
@@ -21,10 +21,40 @@ pub(super) enum ExitFd {
     Gone(EventFd),
 }
 
+/// A place among the descriptors, kept for one that is to be opened later.
+#[derive(Debug)]
+pub(super) enum Spare {
+    /// Of no use but to be given up.
+    Place(OwnedFd),
+    /// Can stand in for a pidfd itself.
+    Event(EventFd),
+}
+
+impl Spare {
+    /// Fails without room for a descriptor. A duplicate costs a fraction of what it costs to make
+    /// and to close an eventfd, which most often would be for nothing.
+    pub(super) fn keep() -> io::Result<Self> {
+        match reactor::duplicate_here() {
+            Some(place) => Ok(Self::Place(place)),
+            None => EventFd::new().map(Self::Event),
+        }
+    }
+
+    fn into_event(self) -> io::Result<EventFd> {
+        match self {
+            Self::Place(place) => {
+                drop(place);
+                EventFd::new()
+            }
+            Self::Event(event) => Ok(event),
+        }
+    }
+}
+
 impl ExitFd {
-    /// Opens the descriptor of a process. `spare` stands in for a pidfd where the system gives
-    /// none, and keeps a place for it where it does.
-    pub(super) fn open(pid: Pid, spare: EventFd) -> io::Result<Self> {
+    /// Opens the descriptor of a process. `spare` keeps a place for it, and stands in for a pidfd
+    /// where the system gives none.
+    pub(super) fn open(pid: Pid, spare: Spare) -> io::Result<Self> {
         let (mut opened, mut spare) = (PidFd::open(pid), Some(spare));
         if opened.as_ref().is_err_and(PidFd::is_lack_of_room) {
             // The spare has the last place.
@@ -35,7 +65,7 @@ impl ExitFd {
             Ok(Some(pid_fd)) => Ok(Self::PidFd(pid_fd)),
             Err(error) if !PidFd::is_lack_of_room(&error) => Err(error),
             Ok(None) | Err(_) => {
-                let event = spare.map_or_else(EventFd::new, Ok)?;
+                let event = spare.map_or_else(EventFd::new, Spare::into_event)?;
                 StandIn::expect(pid, event).map(Self::StandIn)
             }
         }
@@ -43,7 +73,7 @@ impl ExitFd {
 
     /// As [`open`](Self::open), for a child that was started a moment ago, and that somebody else
     /// may have reaped meanwhile: the kernel, if SIGCHLD is ignored.
-    pub(super) fn of_child(pid: Pid, spare: EventFd) -> io::Result<Self> {
+    pub(super) fn of_child(pid: Pid, spare: Spare) -> io::Result<Self> {
         match Self::open(pid, spare) {
             Err(_) if matches!(peek_exit(pid), Ok(Child::Unknown)) => {
                 let event = EventFd::new()?;

@@ -7,6 +7,7 @@ use std::io;
 use std::time::Duration;
 
 use super::started::{self, Stranger, reap_stranger};
+use crate::future::yield_now;
 use crate::signal::{SIGCHLD, Signals};
 use crate::sys::pid_fd::{Child, Pid, peek_exit};
 use crate::time::sleep;
@@ -56,7 +57,12 @@ pub async fn reap_orphans(mut claim: impl FnMut(u32) -> bool) -> io::Result<Infa
             // nothing left to do.
             Stranger::Reaped => {}
             Stranger::Unclear => sleep(A_START).await,
-            Stranger::Left => _ = signals.next().await.transpose()?,
+            Stranger::Left => {
+                // A claim may start children itself, whose signals are there when it returns: the
+                // others have their turn all the same.
+                yield_now().await;
+                _ = signals.next().await.transpose()?;
+            }
         }
     }
 }

@@ -10,13 +10,12 @@ use std::process;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use super::exit_fd::{ExitFd, heard};
+use super::exit_fd::{ExitFd, Spare, heard};
 use super::started;
 use crate::io::Async;
 use crate::reactor::Direction;
 use crate::signal::{Port, StandIn};
 use crate::sys::child::{self, Exit};
-use crate::sys::event_fd::EventFd;
 use crate::sys::fork;
 use crate::sys::lock::{Guard, Lock};
 use crate::sys::pid_fd::{Child, Pid};
@@ -44,6 +43,15 @@ enum State {
 }
 
 impl State {
+    /// What an attempt to reap the child says.
+    fn after(reaped: io::Result<Option<Exit>>) -> io::Result<Self> {
+        match reaped {
+            Ok(exit) => Ok(exit.map_or(State::Running, State::Ended)),
+            Err(error) if child::is_not_ours(&error) => Ok(State::Taken),
+            Err(error) => Err(error),
+        }
+    }
+
     /// What the child left, or why that is not known; `None` while it runs.
     fn outcome(self) -> Option<io::Result<Exit>> {
         match self {
@@ -63,7 +71,7 @@ impl Running {
         group: bool,
     ) -> io::Result<(Arc<Self>, process::Child)> {
         // Made before the child: without room for a descriptor nothing is started.
-        let spare = EventFd::new()?;
+        let spare = Spare::keep()?;
         let (pid, child) = started::spawn(command)?;
         match ExitFd::of_child(pid, spare) {
             Ok(exit_fd) => {
@@ -111,31 +119,47 @@ impl Running {
         state.outcome()
     }
 
-    /// Looks first, for `wait4` knows numbers only: by the pidfd, one that is another child's by now
-    /// is not mistaken.
     fn reap(&self) -> io::Result<State> {
-        match self.watch.get_ref().peek(self.pid)? {
+        let exit_fd = self.watch.get_ref();
+        let at_once = match exit_fd {
+            ExitFd::PidFd(pid_fd) if !self.group => {
+                StandIn::unless_expected(|| child::reap_by(pid_fd))
+            }
+            _ => None,
+        };
+        match at_once {
+            Some(reaped) if !reaped.as_ref().is_err_and(child::needs_number) => {
+                State::after(reaped)
+            }
+            _ => self.look_and_reap(exit_fd),
+        }
+    }
+
+    /// Reaps in two steps: for those who have to be signalled or told before the number is given
+    /// free, and where it takes the number, for `wait4` knows no pidfd. By the pidfd one that is
+    /// another child's by now is not mistaken.
+    fn look_and_reap(&self, exit_fd: &ExitFd) -> io::Result<State> {
+        match exit_fd.peek(self.pid)? {
             Child::Running => return Ok(State::Running),
             Child::Unknown => return Ok(State::Taken),
-            // Before the number is given free.
             Child::Exited => StandIn::tell(self.pid),
         }
         if self.group {
             // Those that are left may have gone meanwhile.
             _ = child::kill_group(self.pid, SIGKILL);
         }
-        match child::reap(self.pid) {
-            Ok(exit) => Ok(exit.map_or(State::Running, State::Ended)),
-            Err(error) if child::is_not_ours(&error) => Ok(State::Taken),
-            Err(error) => Err(error),
-        }
+        State::after(child::reap(self.pid))
     }
 
     /// Waits until the child has ended, and reaps it.
     pub(super) async fn exit(&self) -> io::Result<Exit> {
-        // Without a wait, and so whether or not anything can be watched.
-        if let Some(exit) = self.try_reap() {
-            return exit;
+        // Without a wait, and so whether or not anything can be watched. With a pidfd the operation
+        // needs nothing to begin, and mostly begins with this very look.
+        let looks = matches!(self.watch.get_ref(), ExitFd::PidFd(_));
+        if !(looks && self.watch.is_worth_reading()) {
+            if let Some(exit) = self.try_reap() {
+                return exit;
+            }
         }
         heard(&self.watch, self.watch.read_with(|_| self.reap_or_wait())).await
     }

@@ -11,6 +11,8 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
+use std::iter;
+use std::mem;
 use std::sync::{Arc, Weak};
 use std::task::Waker;
 
@@ -36,6 +38,8 @@ pub(super) struct Hub {
     inboxes: Slab<Inbox>,
     /// All that the inboxes want, which is what the signalfds read.
     wanted: SignalSet,
+    /// What the handler writes, once it was read.
+    pipe: Option<&'static SignalPipe>,
     /// One of each thread that waits for signals.
     signal_fds: Vec<Weak<SignalFd>>,
     /// Children that have no pidfd, and what to signal when they have ended.
@@ -73,16 +77,15 @@ impl SignalSet {
         self.0 &= !Self::of(signal).0;
     }
 
-    fn iter(self) -> impl Iterator<Item = i32> {
-        (0..128).filter(move |&signal| self.contains(signal))
+    /// The lowest one.
+    fn first(self) -> Option<i32> {
+        (self != Self::default()).then(|| self.0.trailing_zeros() as i32)
     }
-}
 
-/// What an inbox gave when it was asked.
-pub(super) enum Taken {
-    Signal(SignalInfo),
-    /// Nothing, and the waker that was left before.
-    Nothing(Option<Waker>),
+    fn iter(self) -> impl Iterator<Item = i32> {
+        let mut left = self;
+        iter::from_fn(move || left.first().inspect(|&signal| left.remove(signal)))
+    }
 }
 
 impl Hub {
@@ -135,17 +138,33 @@ impl Hub {
         self.update_wanted();
     }
 
-    /// Takes what came first, or leaves a waker.
-    pub(super) fn take(&mut self, inbox: usize, waker: Option<Waker>) -> Taken {
+    /// Takes what came first.
+    pub(super) fn take(&mut self, inbox: usize) -> Option<SignalInfo> {
         let inbox = &mut self.inboxes[inbox];
-        if let Some(info) = inbox.waiting.pop_front() {
-            return Taken::Signal(info);
-        }
-        if let Some(signal) = inbox.merged.iter().next() {
+        inbox.waiting.pop_front().or_else(|| {
+            let signal = inbox.merged.first()?;
             inbox.merged.remove(signal);
-            return Taken::Signal(SignalInfo::new(SignalRecord::of(signal)));
+            Some(SignalInfo::new(SignalRecord::of(signal)))
+        })
+    }
+
+    /// Takes what came first, also of what the handler has caught and nobody has handed out yet.
+    pub(super) fn take_unread(
+        &mut self,
+        inbox: usize,
+        woken: &mut Vec<Waker>,
+    ) -> io::Result<Option<SignalInfo>> {
+        let taken = self.take(inbox);
+        if taken.is_some() {
+            return Ok(taken);
         }
-        Taken::Nothing(std::mem::replace(&mut inbox.waker, waker))
+        self.read_unread(woken)?;
+        Ok(self.take(inbox))
+    }
+
+    /// Leaves a waker for an inbox, or none, and gives up the one that was left before.
+    pub(super) fn replace_waker(&mut self, inbox: usize, waker: Option<Waker>) -> Option<Waker> {
+        mem::replace(&mut self.inboxes[inbox].waker, waker)
     }
 
     /// Makes a signalfd that reads what is blocked of all that anybody wants, now and later.
@@ -176,8 +195,12 @@ impl Hub {
 
     /// Hands out whatever the handler has caught, and gives the wakers of those who got something.
     pub(super) fn read_pipe(&mut self, woken: &mut Vec<Waker>) -> io::Result<()> {
+        let pipe = match self.pipe {
+            Some(pipe) => pipe,
+            None => *self.pipe.insert(SignalPipe::get()?),
+        };
         let mut children_changed = false;
-        let read = SignalPipe::get()?.drain(|record| {
+        let read = pipe.drain(|record| {
             children_changed |= record.signo == CHILD_SIGNAL;
             hand_out(&mut self.inboxes, record, woken);
         });
@@ -185,6 +208,11 @@ impl Hub {
             self.look_at_children();
         }
         read
+    }
+
+    /// Hands out what the handler says that it has caught, if it does.
+    pub(super) fn read_unread(&mut self, woken: &mut Vec<Waker>) -> io::Result<()> {
+        if self.pipe.is_some_and(SignalPipe::is_unread) { self.read_pipe(woken) } else { Ok(()) }
     }
 
     /// Hands out whatever is pending because it is blocked.
@@ -211,6 +239,10 @@ impl Hub {
     pub(super) fn add_child(&mut self, pid: Pid, event: &Arc<EventFd>) {
         self.children.push((pid, Arc::clone(event)));
         self.update_wanted();
+    }
+
+    pub(super) fn expects_children(&self) -> bool {
+        !self.children.is_empty()
     }
 
     pub(super) fn remove_child(&mut self, event: &Arc<EventFd>) {

@@ -71,10 +71,18 @@ impl Port {
     /// Reads and hands out what is there, and waits for more on this thread.
     fn pump(&self) -> io::Result<()> {
         let mut cx = Context::from_waker(&self.waker);
-        let mut woken = Vec::new();
-        let pipe = self.pipe.poll_with(Direction::Read, &mut cx, |_| {
+        let (mut woken, mut read) = (Vec::new(), false);
+        let mut pipe = self.pipe.poll_with(Direction::Read, &mut cx, |_| {
+            read = true;
             until_empty(Hub::lock(self.hub).read_pipe(&mut woken))
         });
+        // A signal that a handler is about to catch makes the signalfd readable until then, so that
+        // the wait ends before the pipe is written to.
+        if !read {
+            if let Err(error) = Hub::lock(self.hub).read_unread(&mut woken) {
+                pipe = Poll::Ready(Err(error));
+            }
+        }
         let blocked = self.blocked.poll_with(Direction::Read, &mut cx, |signals| {
             until_empty(Hub::lock(self.hub).read_blocked(signals, &mut woken))
         });

@@ -48,6 +48,14 @@ impl StandIn {
         Ok(stand_in)
     }
 
+    /// Reaps a child in a way that tells nobody; `None`, and nothing is done, if anybody waits by a
+    /// stand-in, who would have to be [told](Self::tell).
+    pub(crate) fn unless_expected<R>(reap: impl FnOnce() -> R) -> Option<R> {
+        let hub = Hub::lock(Hub::get());
+        // The lock is held meanwhile, so that nobody begins to wait for a number that is given free.
+        (!hub.expects_children()).then(reap)
+    }
+
     /// Tells all who wait for this child that it has ended. To be called before it is reaped:
     /// afterwards its number may be another's, and a look at it would see that one run.
     pub(crate) fn tell(pid: Pid) {

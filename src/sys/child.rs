@@ -1,10 +1,11 @@
 //! Children: reaping them by pid, and signalling what has no pidfd.
 
 use super::cvt;
-use super::pid_fd::{Child, Pid, peek_exit};
-use libc::c_int;
+use super::pid_fd::{Child, Pid, PidFd, peek_exit};
+use libc::{c_int, c_long};
 use std::io;
 use std::mem;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::time::Duration;
@@ -36,6 +37,49 @@ pub(crate) struct ResourceUsage {
 /// somebody.
 pub(crate) fn reap(pid: Pid) -> io::Result<Option<Exit>> {
     wait(pid, libc::WNOHANG)
+}
+
+/// As [`reap`], for the child of a pidfd, and never for another one that has its number by now.
+///
+/// EINVAL where the kernel cannot wait for a pidfd (before Linux 5.4), or where its `rusage` is not
+/// the C library's.
+pub(crate) fn reap_by(pid_fd: &PidFd) -> io::Result<Option<Exit>> {
+    // A C library whose times have 64 bits on a system of 32 has its own.
+    if size_of::<libc::timeval>() != 2 * size_of::<c_long>() {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
+    // SAFETY: `siginfo_t` is made of integers and pointers, for which zeros are a value.
+    let mut info: libc::siginfo_t = unsafe { mem::zeroed() };
+    // SAFETY: `rusage` is made of integers, for which zeros are a value.
+    let mut usage: libc::rusage = unsafe { mem::zeroed() };
+    let (fd, options) = (pid_fd.as_fd().as_raw_fd(), libc::WEXITED | libc::WNOHANG);
+    let (call, info_to, usage_to) = (libc::SYS_waitid, &raw mut info, &raw mut usage);
+    // SAFETY: both targets are writable and outlive the call. The kernel's `rusage` is the C
+    // library's: its times are, as seen above, and all else is a `long` each. (The library's own
+    // function does not ask for it.)
+    let waited = unsafe { libc::syscall(call, libc::P_PIDFD, fd, info_to, options, usage_to) };
+    if waited < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // A child that runs leaves the zeros as they are (waitid(2)).
+    let ended = info.si_signo != 0;
+    Ok(ended.then(|| Exit { status: status_of(&info), usage: ResourceUsage::from(&usage) }))
+}
+
+/// Whether an error of [`reap_by`] says that the child has to be reaped by its number.
+pub(crate) fn needs_number(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::EINVAL)
+}
+
+/// The status of wait(2) that says what a `siginfo_t` of waitid(2) does.
+fn status_of(info: &libc::siginfo_t) -> ExitStatus {
+    // SAFETY: waitid(2) has filled in the fields of SIGCHLD.
+    let status = unsafe { info.si_status() };
+    ExitStatus::from_raw(match info.si_code {
+        libc::CLD_EXITED => (status & 0xff) << 8,
+        libc::CLD_DUMPED => status | 0x80,
+        _ => status,
+    })
 }
 
 /// Ends this child, and reaps it, unless it is not ours any more. Silent: then somebody has done it

@@ -20,7 +20,13 @@ impl EventFd {
     /// success.
     #[inline]
     pub(crate) fn signal(&self) -> io::Result<()> {
-        match self.write() {
+        self.add(1)
+    }
+
+    /// As [`signal`](Self::signal), adds so many. If there is no room for all, none are added.
+    #[inline]
+    pub(crate) fn add(&self, count: u64) -> io::Result<()> {
+        match self.write(count) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(()),
             result => result,
         }
@@ -30,7 +36,7 @@ impl EventFd {
     /// full makes no edge, so it is emptied and written again.
     #[inline]
     pub(crate) fn wake(&self) -> io::Result<()> {
-        match self.write() {
+        match self.write(1) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.read()?;
                 self.signal()
@@ -47,10 +53,9 @@ impl EventFd {
 
     /// Is async-signal-safe, and so are its callers: one `write`, no lock, no allocation.
     #[inline]
-    fn write(&self) -> io::Result<()> {
-        let one = 1_u64;
-        let source = (&raw const one).cast();
-        // SAFETY: `source` points at `one`, eight bytes that outlive the call.
+    fn write(&self, count: u64) -> io::Result<()> {
+        let source = (&raw const count).cast();
+        // SAFETY: `source` points at `count`, eight bytes that outlive the call.
         match unsafe { libc::write(self.0.as_raw_fd(), source, size_of::<u64>()) } {
             8 => Ok(()),
             -1 => Err(io::Error::last_os_error()),

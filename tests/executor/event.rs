@@ -5,8 +5,11 @@ use kit::{CountingWaker, poll_once, poll_with, watchdog};
 use selio::event::{Event, Trigger};
 use selio::time::{sleep, timeout};
 use selio::{block_on, spawn, yield_now};
+use std::cell::Cell;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -162,4 +165,94 @@ fn events_and_triggers_may_change_threads() {
     let waited = thread::spawn(move || block_on(async { event.wait().await.unwrap() }));
     theirs.trigger().unwrap();
     assert_eq!(waited.join().unwrap(), 1);
+}
+
+// B08, J01: what was taken to the kernel for one who has gone, and what was counted since.
+#[test]
+fn what_is_counted_in_two_places_is_one_item() {
+    let _guard = watchdog(10);
+    let (mut event, trigger) = event();
+    block_on(async {
+        for _ in 0..3 {
+            let mut wait = Box::pin(event.wait());
+            assert!(poll_with(&mut wait, &kit::noop_waker()).is_pending());
+            trigger.trigger().unwrap();
+            drop(wait);
+            trigger.trigger().unwrap();
+            assert_eq!(event.wait().await.unwrap(), 2);
+            assert!(timeout(A_MOMENT, event.next()).await.is_err());
+            trigger.trigger().unwrap();
+            trigger.trigger().unwrap();
+            assert_eq!(event.next().await.unwrap().unwrap(), 2);
+            assert!(timeout(A_MOMENT, event.wait()).await.is_err());
+        }
+    });
+}
+
+// B02, B03, B04: each trigger comes at another moment around the look of the one who waits, and
+// after it none before it was told.
+#[test]
+fn no_trigger_is_lost_between_a_look_and_a_wait() {
+    const ROUNDS: u64 = 50_000;
+    let _guard = watchdog(60);
+    let (event, trigger) = event();
+    let told = Arc::new(AtomicU64::new(0));
+    let seen = Arc::clone(&told);
+    let other = thread::spawn(move || {
+        for round in 0..ROUNDS {
+            while seen.load(Ordering::SeqCst) < round {
+                std::hint::spin_loop();
+            }
+            for step in 0..round % 50 {
+                std::hint::black_box(step);
+            }
+            trigger.trigger().unwrap();
+        }
+    });
+    block_on(async {
+        for round in 1..=ROUNDS {
+            assert_eq!(event.wait().await.unwrap(), 1);
+            told.store(round, Ordering::SeqCst);
+        }
+    });
+    other.join().unwrap();
+}
+
+#[test]
+fn triggers_of_several_threads_add_up() {
+    const EACH: u64 = 50_000;
+    let _guard = watchdog(60);
+    let (event, trigger) = event();
+    let threads: Vec<_> = (1..=2)
+        .map(|thread| {
+            let trigger = trigger.clone();
+            thread::spawn(move || {
+                for round in 0..EACH {
+                    trigger.trigger().unwrap();
+                    (0..round * thread % 400).for_each(|_| std::hint::spin_loop());
+                }
+            })
+        })
+        .collect();
+    let told = block_on(async {
+        let (event, told) = (Rc::new(event), Rc::new(Cell::new(0)));
+        let tasks: Vec<_> = (0..2)
+            .map(|_| {
+                let (event, told) = (Rc::clone(&event), Rc::clone(&told));
+                spawn(async move {
+                    while told.get() < 2 * EACH {
+                        let count = event.wait().await.unwrap();
+                        told.set(told.get() + count);
+                    }
+                })
+            })
+            .collect();
+        // One of the two may be left waiting.
+        while !tasks.iter().any(|task| task.is_finished()) {
+            sleep(A_MOMENT).await;
+        }
+        told.get()
+    });
+    assert_eq!(told, 2 * EACH);
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
 }

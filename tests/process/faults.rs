@@ -25,6 +25,7 @@ pub(crate) fn cases() -> Vec<kit::Case> {
         ("no_signalfd", no_signalfd),
         ("no_handler_for_signals", no_handler_for_signals),
         ("no_pidfd_send_signal", no_pidfd_send_signal),
+        ("no_waitid_by_pidfd", no_waitid_by_pidfd),
         ("many_children_and_few_descriptors", many_children_and_few_descriptors),
         ("_refused_once", part_refused_once),
     ])
@@ -218,6 +219,23 @@ fn no_pidfd_send_signal() {
         ended.kill().unwrap();
         assert_code(soon(ended.status()).unwrap(), 1);
     }
+}
+
+// Linux 5.3 has pidfds and cannot wait for them.
+fn no_waitid_by_pidfd() {
+    kit::refuse_when(libc::SYS_waitid, 0, libc::P_PIDFD, libc::EINVAL);
+    assert_code(soon(start("sleep 0.05; exit 7").status()).unwrap(), 7);
+    let mut ended = start("exit 8");
+    until_ended(ended.id());
+    assert_code(ended.try_status().unwrap().unwrap(), 8);
+    assert!(ended.usage().is_some());
+    let mut killed = start("sleep 60");
+    assert!(killed.try_status().unwrap().is_none());
+    killed.kill().unwrap();
+    assert_eq!(soon(killed.status()).unwrap().signal(), Some(libc::SIGKILL));
+    let mut taken = start("exit 9");
+    assert_code(kit::wait_status(taken.id() as i32), 9);
+    assert!(soon(taken.status()).is_err());
 }
 
 // E23

@@ -36,6 +36,8 @@ const CASES_WITH_PIDFD: &[(&str, fn())] = &[
     ("_ignores_its_children", ignores_its_children),
     ("a_number_that_is_another_childs_by_now", number_of_another_child),
     ("a_pipe_can_be_moved_out", pipe_moved_out),
+    ("an_end_costs_few_calls", end_costs_few_calls),
+    ("_ends", part_ends),
     ("exited_waits_for_any_process", exited_any),
 ];
 
@@ -235,6 +237,45 @@ fn slow_start_beside_orphans() {
     });
     thread.join().unwrap();
     assert!(kit::zombies().is_empty());
+}
+
+fn end_costs_few_calls() {
+    let Some((ended, trace)) = kit::rerun("_ends").strace() else {
+        kit::pass_over("there is no strace that may trace");
+    };
+    ended.assert_success();
+    let count = |from, to, call| trace.between(from, to).count(call);
+    // Of one that runs: a look, the watch and its end, and the call that reaps.
+    assert_eq!(count("awaited", "over", "waitid"), 20);
+    assert_eq!(count("awaited", "over", "epoll_ctl"), 20);
+    // Of one that is over there is nothing to be watched.
+    assert_eq!(count("over", "done", "waitid"), 10);
+    assert_eq!(count("over", "done", "epoll_ctl"), 0);
+    for (call, calls) in [("pidfd_open", 20), ("eventfd2", 0), ("wait4", 0)] {
+        assert_eq!(count("awaited", "done", call), calls, "{call}");
+    }
+}
+
+fn part_ends() {
+    selio::block_on(async {
+        sleep(Duration::from_millis(1)).await;
+        kit::mark("awaited");
+        for _ in 0..10 {
+            let herd = children::Herd::new();
+            let mut child = herd.command().spawn().unwrap();
+            let mut status = Box::pin(child.status());
+            assert!(timeout(Duration::from_millis(1), status.as_mut()).await.is_err());
+            herd.end();
+            assert!(status.await.unwrap().success());
+        }
+        kit::mark("over");
+        for _ in 0..10 {
+            let mut child = Command::new("true").spawn().unwrap();
+            kit::eventually("it has ended", || kit::zombies().len() == 1);
+            assert!(child.status().await.unwrap().success());
+        }
+        kit::mark("done");
+    });
 }
 
 fn become_subreaper() {

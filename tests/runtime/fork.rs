@@ -27,6 +27,7 @@ pub(crate) fn cases() -> Vec<kit::Case> {
         kit::case("a_child_of_a_child_as_well", a_child_of_a_child_as_well),
         kit::case("what_was_registered_waits_in_no_child", what_was_registered_waits_in_no_child),
         kit::case("what_was_not_registered_works_in_a_child", what_was_not_registered_works),
+        kit::case("a_child_triggers_its_parents_event", a_child_triggers_its_parents_event),
         kit::case("a_child_of_a_waiting_parent_may_wake", a_child_of_a_waiting_parent_may_wake),
     ]
 }
@@ -247,6 +248,27 @@ fn what_was_not_registered_works() {
 
 // I07
 /// Forks while another thread of this process sleeps in a call, and wakes it from the child.
+fn a_child_triggers_its_parents_event() {
+    let event = selio::event::Event::new().unwrap();
+    let trigger = event.trigger();
+    block_on(async {
+        for waited in [false, true] {
+            if waited {
+                let mut wait = Box::pin(event.wait());
+                assert!(kit::poll_with(&mut wait, Waker::noop()).is_pending());
+            }
+            // What was counted before is the parent's alone.
+            trigger.trigger().unwrap();
+            assert_child_succeeds(|| (0..2).for_each(|_| trigger.trigger().unwrap()));
+            let mut told = 0;
+            while told < 3 {
+                told += event.wait().await.unwrap();
+            }
+            assert_eq!(told, 3);
+        }
+    });
+}
+
 fn a_child_of_a_waiting_parent_may_wake() {
     let gate = Gate::new();
     let theirs = gate.clone();
