@@ -171,8 +171,8 @@ COUNTS = [
     ("echo_instructions_1", "instructions of a request, 1 connection", instructions, "valgrind", 1, 500),
     ("echo_instructions_20", "instructions of a request, 20 connections", instructions, "valgrind", 20, 2000),
     ("echo_calls_1", "system calls of a request, 1 connection", system_calls, "strace", 1, 300),
-    ("echo_calls_50", "system calls of a request, 50 connections", system_calls, "strace", 50, 2500),
-    ("echo_calls_1000", "system calls of a request, 1,000 connections", system_calls, "strace", 1000, 5000),
+    ("echo_calls_50", "system calls of a request, 50 connections", system_calls, "strace", 50, 5000),
+    ("echo_calls_1000", "system calls of a request, 1,000 connections", system_calls, "strace", 1000, 10000),
 ]
 
 
