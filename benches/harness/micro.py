@@ -51,7 +51,7 @@ ROWS = [
           ["wake from another thread that spins for the answer"], cores=BOTH_CORES,
           take=statistics.median),
     Micro("wake_answer_spin", "wake_answer_spin@50", 20_000, 3,
-          ["the same, with a loop that spins up to 50 µs before it sleeps"], cores=BOTH_CORES,
+          ["wake from another thread that spins, the loop spins up to 50 µs too"], cores=BOTH_CORES,
           take=statistics.median),
     Micro("timer_0", "timer@0", 50_000, 3, ["timer made, polled, dropped"]),
     Micro("timer_1k", "timer@1000", 50_000, 3, ["timer among 1,000 others"]),
@@ -104,8 +104,12 @@ def run_once(peer, micro):
     command = ["taskset", "-c", micro.cores, program, micro.program, str(micro.n), str(micro.repeats)]
     if not tool("taskset"):
         command = command[3:]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120,
-                          env={**os.environ, **micro.environment})
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120,
+                              env={**os.environ, **micro.environment})
+    except subprocess.TimeoutExpired:
+        say(f"{program.name} {micro.program} does not end")
+        return None
     if done.returncode != 0:
         if "there is no row" not in done.stderr:
             say(f"{program.name} {micro.program}: {done.stderr.strip()}")
