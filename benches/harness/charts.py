@@ -105,12 +105,12 @@ def line_panel(curve, x, y, width, height):
         short = f"{things // 1_000_000}M" if things >= 1_000_000 else \
             f"{things // 1000}k" if things >= 1000 else things
         parts.append(text(place(i, 0)[0], bottom + 15, short, "small", "middle"))
-    parts += drawn_lines(curve, place, right, head)
-    return parts
+    return parts + drawn_lines(curve, place, right, bottom, top)
 
 
-def drawn_lines(curve, place, right, head):
-    """The lines, and their names beside their ends, none on top of another."""
+def drawn_lines(curve, place, right, bottom, top):
+    """The lines, and their names beside their ends, none on top of another; with the figure where the
+    line is cut off."""
     parts, ends = [], []
     for name, line in curve.series.items():
         points = [place(i, value) for i, value in enumerate(line) if value is not None]
@@ -121,12 +121,14 @@ def drawn_lines(curve, place, right, head):
         path = " ".join(f"{across:.1f},{up:.1f}" for across, up in points)
         parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="{wide}" '
                      f'stroke-linejoin="round"/>')
-        ends.append((points[-1][1], name, colour))
-    last = head - 14
-    for up, name, colour in sorted(ends):
-        last = max(up + 4, last + 14)
-        parts.append(f'<circle cx="{right + 9}" cy="{last - 4:.1f}" r="4" fill="{colour}"/>')
-        parts.append(text(right + 17, last, name, "selio" if name == "selio" else "small"))
+        last = [value for value in line if value is not None][-1]
+        ends.append((last, points[-1][1], name, colour))
+    below = bottom + 14
+    for last, up, name, colour in sorted(ends):
+        below = min(up + 4, below - 14)
+        label = f"{name} {number(last)}" if last > top else name
+        parts.append(f'<circle cx="{right + 9}" cy="{below - 4:.1f}" r="4" fill="{colour}"/>')
+        parts.append(text(right + 17, below, label, "selio" if name == "selio" else "small"))
     return parts
 
 

@@ -6,14 +6,14 @@ from harness.peers import BIN, has, say
 from harness.table import Row, Table
 
 ROWS = [
-    ("memory_tasks", "tasks", 10_000, "a task that waits, of 10,000"),
-    ("memory_timers", "timers", 10_000, "a timer that waits, itself included, of 10,000"),
-    ("memory_connections", "connections", 1_000,
-     "a connection whose task waits to read, besides its buffer, of 1,000"),
+    ("memory_tasks", "tasks", 10_000, "a task that waits"),
+    ("memory_timers", "timers", 10_000, "a timer that waits, itself included"),
+    ("memory_connections", "connections", 1_000, "a connection that waits to read, its buffer apart"),
 ]
 
 NOTES = """\
-Bytes that are in use afterwards and were not before, by an allocator that counts what it is asked for: not
+For each of 10,000 tasks and timers, and of 1,000 connections with a task for each. Bytes that are in use
+afterwards and were not before, by an allocator that counts what it is asked for: not
 the kernel's, nor what the C library's allocator adds to each. Tables that double are counted as they are, so
 that the figures depend on the number a little."""
 

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ TARGET = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "peers"
 BIN = TARGET / "release"
 
 SERVER_CORE, LOAD_CORE = "0", "1"
+BEGAN = time.monotonic()
 
 
 @dataclass
@@ -82,4 +84,4 @@ def has(peer, program):
 
 def say(text):
     """Tells whoever waits what is going on."""
-    print(text, file=sys.stderr, flush=True)
+    print(f"{time.monotonic() - BEGAN:5.0f} s  {text}", file=sys.stderr, flush=True)

@@ -31,8 +31,8 @@ measured by themselves. It needs a Rust toolchain and python3; without `strace` 
 without `taskset` nothing is kept to a core. The programs are in `benches/peers`, a package for each peer, so that each is
 built with the features it is used with and no others, with fat link-time optimisation and one codegen unit. The peers
 take turns in random order, round after round, so that a machine that becomes slower or faster meanwhile does so for
-all; what belongs together is compared within a round. Figures in nanoseconds depend on the machine, ratios hardly,
-instructions and system calls not at all. {quiet}
+all; what belongs together is compared within a round. Figures in nanoseconds depend on the machine, ratios less; how many
+instructions and system calls a request takes depends only on how many requests a wait finds. {quiet}
 
 {machine}
 """
