@@ -68,6 +68,7 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
         Ok(executor) => executor,
         Err(refused) => panic!("selio cannot wait on this thread: {refused}"),
     };
+    let _budget = reactor::keep_budget();
     let _entered = executor.scheduler.enter();
     let output = executor.run(pin!(future));
     executor.drop_tasks().resume();

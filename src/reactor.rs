@@ -500,6 +500,21 @@ pub(crate) fn refill_budget() {
     BUDGET_LEFT.with(|left| left.set(BUDGET));
 }
 
+/// What was left of a task's budget, which has that again when this is dropped.
+#[derive(Debug)]
+pub(crate) struct KeptBudget(u32);
+
+/// Keeps the budget of a task for the time in which it drives others.
+pub(crate) fn keep_budget() -> KeptBudget {
+    KeptBudget(BUDGET_LEFT.get())
+}
+
+impl Drop for KeptBudget {
+    fn drop(&mut self) {
+        BUDGET_LEFT.set(self.0);
+    }
+}
+
 /// Takes one I/O operation from the task's budget. When that is used up, the task is woken and has
 /// to come back.
 pub(crate) fn spend_budget(cx: &mut Context<'_>) -> Poll<()> {

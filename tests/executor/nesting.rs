@@ -240,3 +240,21 @@ fn a_wake_before_the_end_does_not_reach_the_next_call() {
     // time.
     assert_eq!(polls.get(), 2);
 }
+
+#[test]
+fn who_nests_has_no_more_budget_than_others() {
+    let _guard = kit::watchdog(10);
+    block_on(async {
+        let near = Async::new(UnixStream::pair().unwrap().0).unwrap();
+        let ran = Rc::new(Cell::new(false));
+        let theirs = Rc::clone(&ran);
+        drop(spawn(async move { theirs.set(true) }));
+        let mut rounds = 0;
+        while !ran.get() {
+            rounds += 1;
+            assert!(rounds < 10_000, "others starve");
+            near.writable().await.unwrap();
+            block_on(async {});
+        }
+    });
+}
