@@ -57,7 +57,7 @@ impl Handle {
     ///
     /// # Errors
     ///
-    /// The returned handle gives a [`JoinError`] that says [`is_aborted`](JoinError::is_aborted) if
+    /// The returned handle gives a [`JoinError`](crate::JoinError) that says [`is_aborted`](crate::JoinError::is_aborted) if
     /// that `block_on` has ended, or ends before the task does. The closure has not been run,
     /// or the task was dropped.
     ///
