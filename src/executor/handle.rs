@@ -57,9 +57,9 @@ impl Handle {
     ///
     /// # Errors
     ///
-    /// The returned handle gives a [`JoinError`](crate::JoinError) that says [`is_aborted`](crate::JoinError::is_aborted) if
-    /// that `block_on` has ended, or ends before the task does. The closure has not been run,
-    /// or the task was dropped.
+    /// The returned handle gives an error that says [`is_aborted`](crate::JoinError::is_aborted) if
+    /// that `block_on` has ended, or ends before the task does. The closure has not been run, or the
+    /// task was dropped.
     ///
     /// # Panics
     ///
