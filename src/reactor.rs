@@ -35,6 +35,7 @@ pub(crate) use line::{Direction, Parked};
 pub(crate) use queue::next_deadline;
 pub(crate) use slack::{SlackScope, with_former_slack};
 pub(crate) use source::{Source, Waiter};
+use spin::Spinning;
 pub(crate) use spin::spins;
 pub use spin::{Spin, spin};
 
@@ -176,27 +177,31 @@ impl Reactor {
     #[inline]
     fn wait(
         &self,
-        mut timeout: Option<Duration>,
+        timeout: Option<Duration>,
         events: &mut RawEvents,
         may_rest: impl Fn(bool) -> bool,
     ) -> io::Result<()> {
-        let mut spinning = spin::before(timeout);
-        // One call in a loop, so that there is one place of it to be compiled in line.
+        match spin::before(timeout) {
+            None => self.poller.wait(timeout, events),
+            Some(spinning) => self.spin(&spinning, events, may_rest),
+        }
+    }
+
+    #[cold]
+    fn spin(
+        &self,
+        spinning: &Spinning,
+        events: &mut RawEvents,
+        may_rest: impl Fn(bool) -> bool,
+    ) -> io::Result<()> {
         loop {
-            let looks = spinning.as_ref().map(|_| Duration::ZERO);
-            self.poller.wait(looks.or(timeout), events)?;
-            match &spinning {
-                Some(now) if events.is_empty() => {
-                    let over = now.is_over();
-                    if !may_rest(over) {
-                        return Ok(());
-                    }
-                    if over {
-                        timeout = now.left();
-                        spinning = None;
-                    }
-                }
-                _ => return Ok(()),
+            self.poller.wait(Some(Duration::ZERO), events)?;
+            let over = spinning.is_over();
+            if !events.is_empty() || !may_rest(over) {
+                return Ok(());
+            }
+            if over {
+                return self.poller.wait(spinning.left(), events);
             }
         }
     }

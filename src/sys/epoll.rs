@@ -184,7 +184,10 @@ impl AsFd for Epoll {
 
 /// Rounds up, and clamps to the 24 days that fit.
 fn whole_milliseconds(timeout: Duration) -> c_int {
-    c_int::try_from(timeout.as_nanos().div_ceil(1_000_000)).unwrap_or(c_int::MAX)
+    // Not by way of 128 bits, whose division the compiler moves to where there is no timeout.
+    let rest = u64::from(timeout.subsec_nanos().div_ceil(1_000_000));
+    let whole = timeout.as_secs().saturating_mul(1_000).saturating_add(rest);
+    c_int::try_from(whole).unwrap_or(c_int::MAX)
 }
 
 /// The timespec of `epoll_pwait2`: 64 bits for both fields on every architecture, unlike
