@@ -87,7 +87,7 @@ impl Epoll {
     /// EINTR is dealt with here and nowhere else: the buffer stays empty, and the caller, who knows
     /// the deadline, decides whether to wait on. `SA_RESTART` does not restart this wait
     /// (signal(7)), so every handler of the program shows here.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn wait(
         &self,
         timeout: Option<Duration>,
