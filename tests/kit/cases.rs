@@ -190,11 +190,11 @@ impl Options {
         }
     }
 
-    /// How many cases run at a time: two unless told otherwise, one where the output is not
-    /// captured.
+    /// How many cases run at a time: three unless told otherwise, for most of them wait for something,
+    /// and one where there is one core or the output is not captured.
     fn lanes(&self) -> usize {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let usual = if self.nocapture { 1 } else { cores.min(2) };
+        let usual = if self.nocapture || cores == 1 { 1 } else { 3 };
         self.threads.unwrap_or(usual).max(1)
     }
 }
