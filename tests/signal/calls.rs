@@ -77,11 +77,13 @@ fn part_one_signalfd() {
 fn a_delivery_costs_few_calls() {
     let trace = trace(kit::rerun("_delivery"), &[]);
     // To a thread that runs: the handler's write, and the read that brings it to all the streams of
-    // the thread. It is not waited for.
+    // the thread. It is not waited for; but a look at the kernel now and then may come in between, and
+    // then the pipe is read in vain.
     let counts = trace.between("begin", "asleep").counts();
     let count = |call: &str| counts.get(call).copied().unwrap_or(0);
-    assert_eq!((count("write"), count("read")), (100, 100), "{counts:?}");
+    assert_eq!(count("write"), 100, "{counts:?}");
     assert!(waits(&counts) < 10, "{counts:?}");
+    assert!((100..=100 + waits(&counts)).contains(&count("read")), "{counts:?}");
     assert_eq!((count("epoll_ctl"), count("signalfd4")), (0, 0), "{counts:?}");
     // To a thread that sleeps: one wait, which the signal interrupts, or the signalfd ends, which is
     // readable until the handler runs. Then it is read too, in vain.
