@@ -11,15 +11,14 @@ use std::future::Future;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 pub use driver::Driver;
 pub use handle::Handle;
-use join::Joined;
 pub(crate) use join::{Completion, completion};
 pub use join::{JoinError, JoinHandle};
-use scheduler::{Polled, Scheduler};
+use scheduler::Scheduler;
 use table::TaskId;
 
 use crate::panics::FirstPanic;
@@ -117,32 +116,22 @@ where
     F: Future + 'static,
     F::Output: 'static,
 {
-    let mut future = Some(future);
-    let taken = Scheduler::with_current(|scheduler| {
-        let open = scheduler?;
-        let future = if open.is_closing() { None } else { future.take() };
-        Some(future.map(|future| take_in(open, future)))
-    });
-    match taken {
-        Some(Some(handle)) => handle,
-        Some(None) => {
-            drop(future);
-            // Its other end is dropped, which tells it that there will be no output.
-            completion().1
+    let (task, handle) = join::task(future);
+    let mut task = Some(task);
+    let entered = Scheduler::with_current(|scheduler| {
+        let scheduler = scheduler?;
+        if !scheduler.is_closing() {
+            task.take().into_iter().for_each(|task| scheduler.insert(task));
         }
-        None => panic!(
+        Some(())
+    });
+    if entered.is_none() {
+        panic!(
             "`selio::spawn` was called outside of `selio::block_on`: call it from a future that `block_on` runs"
-        ),
+        );
     }
-}
-
-fn take_in<F>(scheduler: &Scheduler, future: F) -> JoinHandle<F::Output>
-where
-    F: Future + 'static,
-    F::Output: 'static,
-{
-    let (completion, handle) = join::of_task(scheduler.remote(), Some(scheduler.tasks.next_id()));
-    scheduler.insert(Joined::new(future, completion));
+    // One that was refused tells its handle so.
+    drop(task);
     handle
 }
 
@@ -260,19 +249,17 @@ impl Executor {
     fn poll_task(&self, id: TaskId) {
         let Some(mut task) = self.scheduler.tasks.take(id) else { return };
         reactor::refill_budget();
-        let polled = self.scheduler.poll(id, &mut task);
-        if matches!(polled, Polled::Pending) {
+        if self.scheduler.poll(id, &mut task).is_pending() {
             return self.scheduler.tasks.put_back(id, task);
         }
         self.scheduler.tasks.remove(id);
         // An output that nobody can await is dropped here. Its panic is a detached task's: the hook
         // reports it, no more.
         let mut panics = FirstPanic::default();
-        panics.note(|| drop(task));
+        let mut joiner = None;
+        panics.note(|| joiner = task.hand_over());
         panics.forget();
-        if let Polled::DoneFor(joiner) = polled {
-            joiner.wake();
-        }
+        joiner.into_iter().for_each(Waker::wake);
     }
 
     /// Asks the kernel what has become ready meanwhile, without waiting.

@@ -28,34 +28,22 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::future::Future;
 use std::mem::ManuallyDrop;
-use std::pin::Pin;
 use std::ptr;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 
-use pin_project_lite::pin_project;
-
+use super::join::Abort;
 use super::table::{Table, TaskId};
 use crate::reactor;
 use crate::sys::event_fd::EventFd;
 use crate::sys::lock::{Guard, Lock};
+use crate::sys::task_cell::Runner;
 
-pin_project! {
-    /// A task as the table keeps it. When its future is done, it gives back the waker of whoever awaits the `JoinHandle`.
-    #[project = Projection]
-    pub(super) struct Body<F: ?Sized> {
-        // What its wakers share, once it has one of its own.
-        task: Option<Arc<Task>>,
-        #[pin]
-        future: F,
-    }
-}
-
-pub(super) type TaskBody = Pin<Box<Body<dyn Future<Output = Option<Waker>>>>>;
+/// A task as the table keeps it.
+pub(super) type TaskBody = Runner<Abort>;
 
 /// How much room the queue and the table of an executor may have that is kept to be used again.
 const LONGEST_KEPT: usize = 1024;
@@ -65,7 +53,7 @@ const QUEUED: u64 = 1 << 62;
 
 /// The part of a task that its wakers share.
 #[derive(Debug)]
-struct Task {
+pub(super) struct Task {
     /// Its id, and whether it is queued.
     state: AtomicU64,
     remote: Arc<Remote>,
@@ -121,6 +109,11 @@ impl TaskWaker {
         self.task.state.store(id.to_bits(), Ordering::Relaxed);
     }
 
+    #[inline]
+    fn is_queued(&self) -> bool {
+        self.task.state.load(Ordering::Relaxed) & QUEUED != 0
+    }
+
     /// Whether anybody else has a clone.
     #[inline]
     fn is_shared(&self) -> bool {
@@ -161,7 +154,7 @@ impl Remote {
 
     /// Queues a task for its next poll, from whatever thread.
     #[inline]
-    pub(super) fn schedule(&self, id: TaskId) {
+    fn schedule(&self, id: TaskId) {
         INNERMOST.with(|innermost| match &*innermost.borrow() {
             Some(it) if ptr::eq(&*it.remote, self) => it.push(id),
             _ => self.push(id),
@@ -178,27 +171,6 @@ impl Remote {
                 // An eventfd that is neither full nor closed takes every write, and we hold it.
                 _ = wakeup.wake();
             }
-        }
-    }
-}
-
-/// How a poll of a task has ended.
-pub(super) enum Polled {
-    Pending,
-    Done,
-    /// And somebody awaits it.
-    DoneFor(Waker),
-}
-
-impl Polled {
-    /// Looks at the result where it lies, piece by piece. Nearly always it is pending, and to copy
-    /// all of it, of which a word has just been written, takes longer than the rest of the poll.
-    #[inline(always)]
-    fn of(future: Pin<&mut dyn Future<Output = Option<Waker>>>, waker: &Waker) -> Self {
-        match future.poll(&mut Context::from_waker(waker)) {
-            Poll::Pending => Self::Pending,
-            Poll::Ready(None) => Self::Done,
-            Poll::Ready(Some(joiner)) => Self::DoneFor(joiner),
         }
     }
 }
@@ -373,37 +345,34 @@ impl Scheduler {
         self.closing.get()
     }
 
-    pub(super) fn remote(&self) -> &Arc<Remote> {
-        &self.remote
-    }
-
-    /// Takes a task in and queues it for its first poll. It has the table's
-    /// [next id](Table::next_id).
+    /// Takes a task in and queues it for its first poll.
     #[inline]
-    pub(super) fn insert(&self, future: impl Future<Output = Option<Waker>> + 'static) {
-        self.push(self.tasks.insert(Box::pin(Body { task: None, future })));
+    pub(super) fn insert(&self, task: TaskBody) {
+        self.push(self.tasks.insert(task));
     }
 
     /// Takes a task in that is dropped before all others when the executor ends.
-    pub(super) fn insert_first_to_go(&self, future: impl Future<Output = Option<Waker>> + 'static) {
-        self.push(self.tasks.insert_first_to_go(Box::pin(Body { task: None, future })));
+    pub(super) fn insert_first_to_go(&self, task: TaskBody) {
+        self.push(self.tasks.insert_first_to_go(task));
     }
 
     /// Polls a task that was taken out. Later wakes queue it anew.
     #[inline]
-    pub(super) fn poll(&self, id: TaskId, body: &mut TaskBody) -> Polled {
-        let Projection { task, future } = body.as_mut().project();
-        if let Some(task) = task {
+    pub(super) fn poll(&self, id: TaskId, body: &mut TaskBody) -> Poll<()> {
+        let (abort, polling) = body.parts();
+        if let Some(task) = abort.task() {
             task.begin_poll();
             let waker = Waker::from(Arc::clone(task));
-            return Polled::of(future, &waker);
+            return polling.poll(&mut Context::from_waker(&waker));
         }
         let spare = self.take_spare(id);
-        let polled = Polled::of(future, &spare.waker);
-        if spare.is_shared() {
-            *task = Some(Arc::clone(&spare.task));
-        } else {
+        let polled = polling.poll(&mut Context::from_waker(&spare.waker));
+        let (shared, waits) = (spare.is_shared(), polled.is_pending() && !spare.is_queued());
+        if !shared && !waits {
             self.spare.set(Some(spare));
+        } else if polled.is_pending() {
+            // Also where nobody has a waker: who aborts it has to have one.
+            abort.keep(Arc::clone(&spare.task));
         }
         polled
     }

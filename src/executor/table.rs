@@ -97,12 +97,6 @@ impl<B> Table<B> {
         TaskId::new(ROOT, self.count())
     }
 
-    /// The id that the next [`insert`](Self::insert) will give.
-    #[inline]
-    pub(super) fn next_id(&self) -> TaskId {
-        TaskId::new(self.slots.borrow().vacant_key(), self.last.get().saturating_add(1))
-    }
-
     #[inline]
     pub(super) fn insert(&self, body: B) -> TaskId {
         self.insert_as(self.count(), body)
