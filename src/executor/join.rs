@@ -6,15 +6,14 @@ use std::fmt;
 use std::future::Future;
 use std::panic::{self, AssertUnwindSafe};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
-use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Waker};
 use std::thread;
 
 use pin_project_lite::pin_project;
 
 use super::scheduler::{Task, TaskBody};
 use crate::panics::{FirstPanic, Payload};
+use crate::sys::abort;
 use crate::sys::lock::Lock;
 use crate::sys::task_cell::{Body, Giver, Taker, vacant};
 
@@ -179,45 +178,9 @@ impl fmt::Debug for JoinError {
 
 impl std::error::Error for JoinError {}
 
-/// Whether a task is to be aborted, and its wakers' part, by which who aborts it wakes it. It has none
-/// until somebody keeps a waker of it; but before, it is queued or polled, and looks here at its next
-/// turn, or when it gets one.
-#[derive(Debug, Default)]
-pub(super) struct Abort {
-    ordered: AtomicBool,
-    task: OnceLock<Arc<Task>>,
-}
-
-impl Abort {
-    /// Has the next poll of the task end it. It is enough to say so once.
-    fn order(&self) {
-        if !self.ordered.swap(true, Ordering::SeqCst) {
-            // This and the fence in `keep`: either who aborts finds the task, or the task finds that
-            // it is aborted.
-            fence(Ordering::SeqCst);
-            self.task.get().into_iter().for_each(Wake::wake_by_ref);
-        }
-    }
-
-    fn is_ordered(&self) -> bool {
-        self.ordered.load(Ordering::Acquire)
-    }
-
-    /// The wakers' part of the task, if it has one.
-    #[inline]
-    pub(super) fn task(&self) -> Option<&Arc<Task>> {
-        self.task.get()
-    }
-
-    /// Keeps the wakers' part of a task that had none.
-    pub(super) fn keep(&self, task: Arc<Task>) {
-        let task = self.task.get_or_init(|| task);
-        fence(Ordering::SeqCst);
-        if self.is_ordered() {
-            task.wake_by_ref();
-        }
-    }
-}
+/// Whether a task is to be aborted, and its wakers' part. It has none until somebody keeps a waker of it;
+/// but before, it is queued or polled, and looks here at its next turn, or when it gets one.
+pub(super) type Abort = abort::Abort<Task>;
 
 /// The other end of a handle: gives the output, or says that there will be none if it is dropped.
 #[derive(Debug)]

@@ -360,19 +360,23 @@ impl Scheduler {
     #[inline]
     pub(super) fn poll(&self, id: TaskId, body: &mut TaskBody) -> Poll<()> {
         let (abort, polling) = body.parts();
-        if let Some(task) = abort.task() {
-            task.begin_poll();
-            let waker = Waker::from(Arc::clone(task));
-            return polling.poll(&mut Context::from_waker(&waker));
+        if let Some(task) = abort.get() {
+            task.shared.begin_poll();
+            return polling.poll(&mut Context::from_waker(task.waker()));
         }
         let spare = self.take_spare(id);
         let polled = polling.poll(&mut Context::from_waker(&spare.waker));
-        let (shared, waits) = (spare.is_shared(), polled.is_pending() && !spare.is_queued());
-        if !shared && !waits {
+        if spare.is_shared() {
+            if polled.is_pending() {
+                abort.keep(Arc::clone(&spare.task));
+            }
+            return polled;
+        }
+        // Nobody has a waker, and it has not woken itself: only an abort can bring its next poll.
+        if polled.is_pending() && !spare.is_queued() && !body.is_detached() {
+            body.parts().0.keep(Arc::clone(&spare.task));
+        } else {
             self.spare.set(Some(spare));
-        } else if polled.is_pending() {
-            // Also where nobody has a waker: who aborts it has to have one.
-            abort.keep(Arc::clone(&spare.task));
         }
         polled
     }

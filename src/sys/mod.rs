@@ -2,6 +2,7 @@
 //! owned, safe type.
 #![allow(unsafe_code)]
 
+pub(crate) mod abort;
 pub(crate) mod child;
 pub(crate) mod descriptor;
 pub(crate) mod epoll;

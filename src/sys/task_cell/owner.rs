@@ -4,9 +4,10 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, Waker};
 
-use super::{Body, Header, Stage, TaskCell, hand_over};
+use super::{Body, GONE, Header, Stage, TaskCell, hand_over};
 
 /// The owner's end, whatever lies in the place.
 struct Owner<H: 'static>(NonNull<Header<H>>);
@@ -88,6 +89,12 @@ impl<H> Runner<H> {
     pub(crate) fn parts(&mut self) -> (&H, Polling<'_, H>) {
         let runner = &*self;
         (&runner.0.header().head, Polling(&runner.0))
+    }
+
+    /// Whether the taker is gone, for good.
+    #[inline]
+    pub(crate) fn is_detached(&self) -> bool {
+        self.0.header().state.load(Ordering::Relaxed) == GONE
     }
 
     /// Hands the output over, and gets the waker of who waits for it. If nobody does or will, the output

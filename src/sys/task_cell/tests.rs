@@ -204,7 +204,9 @@ fn a_taker_that_goes_takes_its_waker_and_leaves_the_cell_to_the_owner() {
     let (mut runner, mut taker, drops) = dropping(&head, false, || Poll::Ready(Some(Box::new(1))));
     assert!(taker.poll(&waker).is_pending());
     assert_eq!(Arc::strong_count(&count), 3, "it lies there");
+    assert!(!runner.is_detached());
     drop(taker);
+    assert!(runner.is_detached());
     assert_eq!((Arc::strong_count(&count), cells(&head), drops.get()), (2, 1, 0));
     assert!(poll(&mut runner).is_ready());
     assert!(runner.hand_over().is_none());
