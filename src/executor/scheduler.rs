@@ -24,7 +24,9 @@
 //! # Tasks that nobody wakes
 //!
 //! Many tasks are done in their first poll, or only ever wake themselves. One [`TaskWaker`] serves
-//! all of those in turn. When a poll leaves a clone of it somewhere, it becomes that task's own.
+//! all of those in turn. When a poll leaves a clone of it somewhere, it becomes that task's own, and the
+//! one by which an abort wakes the task. Also when a poll leaves none, and the task waits: then nothing
+//! else can wake it.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;

@@ -45,14 +45,22 @@ fn without_bit<W>(word: *mut W) -> *mut W {
 impl<W: Wake + Send + Sync + 'static> Abort<W> {
     const HAS_ROOM_FOR_THE_BIT: () = assert!(align_of::<W>() > ORDERED);
 
-    /// Orders it, and wakes the task if that has something that does. It is enough to say so once.
+    /// Orders it, and wakes the task if that has something that does. Said again, it does nothing.
     pub(crate) fn order(&self) {
-        let ordered = |word: *mut W| Some(word.map_addr(|address| address | ORDERED));
-        let (Ok(before) | Err(before)) =
-            self.word.fetch_update(Ordering::AcqRel, Ordering::Acquire, ordered);
-        if !is_ordered(before) {
-            self.get().into_iter().for_each(|task| task.waker().wake_by_ref());
+        let mut before = self.word.load(Ordering::Acquire);
+        while !is_ordered(before) {
+            let ordered = before.map_addr(|address| address | ORDERED);
+            match self.exchange(before, ordered) {
+                // Who keeps something later finds the order.
+                Ok(_) if before.is_null() => return,
+                Ok(_) => return self.get().into_iter().for_each(|task| task.waker().wake_by_ref()),
+                Err(seen) => before = seen,
+            }
         }
+    }
+
+    fn exchange(&self, before: *mut W, after: *mut W) -> Result<*mut W, *mut W> {
+        self.word.compare_exchange(before, after, Ordering::AcqRel, Ordering::Acquire)
     }
 
     #[inline]
@@ -75,17 +83,19 @@ impl<W: Wake + Send + Sync + 'static> Abort<W> {
     pub(crate) fn keep(&self, task: Arc<W>) {
         () = Self::HAS_ROOM_FOR_THE_BIT;
         let task = Arc::into_raw(task).cast_mut();
-        let with_bit = |word: *mut W| {
-            without_bit(word).is_null().then(|| task.map_addr(|address| address | word.addr()))
-        };
-        match self.word.fetch_update(Ordering::AcqRel, Ordering::Acquire, with_bit) {
-            Ok(before) if is_ordered(before) => {
-                self.get().into_iter().for_each(|task| task.waker().wake_by_ref());
+        let mut before = self.word.load(Ordering::Acquire);
+        while without_bit(before).is_null() {
+            let kept = task.map_addr(|address| address | before.addr());
+            match self.exchange(before, kept) {
+                Ok(_) if is_ordered(before) => {
+                    return self.get().into_iter().for_each(|task| task.waker().wake_by_ref());
+                }
+                Ok(_) => return,
+                Err(seen) => before = seen,
             }
-            Ok(_) => {}
-            // SAFETY: it is from the `Arc` that was given, and nobody else has got it.
-            Err(_) => drop(unsafe { Arc::from_raw(task) }),
         }
+        // SAFETY: it is from the `Arc` that was given, and nobody else has got it.
+        drop(unsafe { Arc::from_raw(task) });
     }
 }
 
@@ -165,7 +175,7 @@ mod tests {
         assert_eq!(Arc::strong_count(&count), 2, "lending counts nothing");
         let waker = lent.waker().clone();
         waker.wake_by_ref();
-        assert!(waker.will_wake(abort.get().unwrap().waker()));
+        assert_eq!(waker.data(), abort.get().unwrap().waker().data());
         drop(abort);
         assert_eq!((Arc::strong_count(&count), wakes(&count)), (2, 1));
         drop(waker);
