@@ -6,10 +6,12 @@ pub(crate) mod child;
 pub(crate) mod descriptor;
 pub(crate) mod epoll;
 pub(crate) mod event_fd;
+pub(crate) mod fifo;
 pub(crate) mod fork;
 #[cfg(feature = "hyper")]
 pub(crate) mod hyper_buffer;
 pub(crate) mod inet;
+pub(crate) mod lent_waker;
 pub(crate) mod lock;
 pub(crate) mod oneshot;
 pub(crate) mod pid_fd;
