@@ -215,19 +215,32 @@ impl Executor {
         Executor { scheduler: Scheduler::new(wakeup), driving, keep: false }
     }
 
-    /// Runs what is ready, and sleeps when nothing is, until the root future is done.
+    /// Polls the root future, and goes on if it is not ready at once.
+    #[inline]
     fn run<F: Future>(&self, mut root: Pin<&mut F>) -> F::Output {
-        // Made by the first turn: a future that is ready at once needs none.
-        let mut turn = None;
-        if let Poll::Ready(output) = self.poll_root(root.as_mut()) {
-            return output;
+        match self.poll_root(root.as_mut()) {
+            Poll::Ready(output) => output,
+            Poll::Pending => self.go_on(root),
         }
+    }
+
+    /// Runs what is ready, and sleeps when nothing is, until the root future is done.
+    #[inline(never)]
+    fn go_on<F: Future>(&self, mut root: Pin<&mut F>) -> F::Output {
+        // Made by the first turn: not each future that waits waits for the kernel.
+        let mut turn = None;
         loop {
-            match self.round(root.as_mut()) {
+            let limit = match self.round(root.as_mut()) {
                 Round::Done(output) => return output,
-                Round::Idle => self.turn(None, &mut turn),
-                Round::Busy => self.look(&mut turn),
-            }
+                Round::Idle => None,
+                Round::Busy => {
+                    // Tasks that never let the queue be empty must not keep out what other threads
+                    // have made ready.
+                    self.scheduler.collect_remote();
+                    Some(Duration::ZERO)
+                }
+            };
+            self.turn(limit, &mut turn);
         }
     }
 
@@ -281,6 +294,7 @@ impl Executor {
         self.scheduler.collect_remote();
     }
 
+    #[inline(always)]
     fn turn(&self, limit: Option<Duration>, turn: &mut Option<Turn>) {
         let turn = turn.get_or_insert_with(Turn::new);
         let may_rest = |sleep| self.scheduler.may_rest(sleep);

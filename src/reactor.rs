@@ -156,6 +156,7 @@ impl Reactor {
     /// Waits until something is ready, a deadline has come or `limit` has passed, and gathers the
     /// wakers of what is. Wakes nothing. `may_rest` says, where the thread spins, whether it may go
     /// on, and is told so before it sleeps.
+    #[inline(always)]
     fn turn(
         &self,
         limit: Option<Duration>,
@@ -182,7 +183,7 @@ impl Reactor {
         may_rest: impl Fn(bool) -> bool,
     ) -> io::Result<()> {
         match spin::before(timeout) {
-            None => self.poller.wait(timeout, events),
+            None => self.poller.wait_anew(timeout, events),
             Some(spinning) => self.spin(&spinning, events, may_rest),
         }
     }
@@ -360,7 +361,7 @@ impl Turn {
         // A quiet program has one at a time.
         match self.woken.len() {
             0 => {}
-            1 => wake_all(self.woken.pop()),
+            1 => self.woken.pop().into_iter().for_each(Waker::wake),
             _ => wake_all(self.woken.drain(..)),
         }
     }
