@@ -29,7 +29,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;
-use std::mem::ManuallyDrop;
+use std::mem::{self, ManuallyDrop};
 use std::pin::Pin;
 use std::ptr;
 use std::rc::Rc;
@@ -102,6 +102,12 @@ impl Task {
                 self.remote.schedule(id);
             }
         }
+    }
+
+    /// Whether it is in a queue.
+    #[inline]
+    fn is_queued(&self) -> bool {
+        self.state.load(Ordering::Relaxed) & QUEUED != 0
     }
 
     /// Notes that the poll begins: later wakes queue the task anew. Acquires what was written
@@ -233,6 +239,8 @@ pub(super) struct Scheduler {
     spare: Cell<Option<Box<TaskWaker>>>,
     root: TaskWaker,
     closing: Cell<bool>,
+    /// Whether it may serve several executors, one after the other.
+    keeps: bool,
 }
 
 thread_local! {
@@ -248,16 +256,26 @@ pub(super) struct Entered {
     outer: Option<Rc<Scheduler>>,
 }
 
+impl Entered {
+    /// As dropping it, in line.
+    #[inline(always)]
+    pub(super) fn leave(mut self) {
+        let outer = self.outer.take();
+        mem::forget(self);
+        let inner = INNERMOST.with(|innermost| innermost.replace(outer));
+        drop(inner);
+    }
+}
+
 impl Drop for Entered {
     fn drop(&mut self) {
-        let inner = INNERMOST.with(|innermost| innermost.replace(self.outer.take()));
-        drop(inner);
+        Entered { outer: self.outer.take() }.leave();
     }
 }
 
 impl Scheduler {
     /// The eventfd is written when the owner sleeps and has to get up.
-    pub(super) fn new(wakeup: &Arc<EventFd>) -> Rc<Self> {
+    pub(super) fn new(wakeup: &Arc<EventFd>, keeps: bool) -> Rc<Self> {
         let (remote, tasks) = (Remote::new(wakeup), Table::new());
         Rc::new(Scheduler {
             root: TaskWaker::new(Task::new(&remote, tasks.root_id())),
@@ -266,33 +284,45 @@ impl Scheduler {
             tasks,
             spare: Cell::new(None),
             closing: Cell::new(false),
+            keeps,
         })
     }
 
     /// Is the innermost executor of this thread until the guard is dropped.
+    #[inline(always)]
     pub(super) fn enter(self: &Rc<Self>) -> Entered {
         Entered { outer: INNERMOST.with(|innermost| innermost.replace(Some(Rc::clone(self)))) }
     }
 
     /// Ends, all tasks being gone. Refuses what other threads still push, or, if nobody could push
-    /// anything, is as new, and says so.
+    /// anything and it is to be kept, is as new, and says so.
+    #[inline(always)]
     pub(super) fn end(&self) -> bool {
-        let forgotten = self.is_forgotten();
+        let forgotten = self.keeps && self.is_forgotten();
         if forgotten {
             self.local.clear();
-            // Ids count on, so that no old one means anything in the next `block_on`.
-            self.root.serve(self.tasks.root_id());
+            if self.root.task.is_queued() {
+                // Ids count on, so that one that is still in a queue means nothing in the next
+                // `block_on`.
+                self.root.serve(self.tasks.root_id());
+            }
             self.closing.set(false);
         } else {
-            let remote = self.remote.lock().take();
-            drop(remote);
-            self.local.free();
+            self.refuse();
         }
         forgotten
     }
 
+    #[cold]
+    fn refuse(&self) {
+        let remote = self.remote.lock().take();
+        drop(remote);
+        self.local.free();
+    }
+
     /// Whether no waker and no handle of this executor is left but its own. What has become large is
     /// not kept either.
+    #[inline(always)]
     fn is_forgotten(&self) -> bool {
         let spare = self.spare.take();
         let own = 2 + usize::from(spare.is_some());
@@ -395,6 +425,7 @@ impl Scheduler {
     }
 
     /// True once left-over tasks are being dropped: no task is taken in any more.
+    #[inline]
     pub(super) fn is_closing(&self) -> bool {
         self.closing.get()
     }

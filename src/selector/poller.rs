@@ -84,6 +84,7 @@ impl Poller {
     }
 
     /// Whether this process made the epoll set; a forked child did not.
+    #[inline]
     pub(crate) fn is_ours(&self) -> bool {
         self.epoll.is_ours()
     }
