@@ -201,9 +201,13 @@ impl Reactor {
         may_rest: impl Fn(bool) -> bool,
     ) -> io::Result<()> {
         loop {
+            if spin::looks_first(|| !may_rest(false)) {
+                return Ok(());
+            }
             self.poller.wait(Some(Duration::ZERO), events)?;
             let over = spinning.is_over();
             if !events.is_empty() || !may_rest(over) {
+                spin::note_end(events.is_empty());
                 return Ok(());
             }
             if over {

@@ -20,7 +20,7 @@
 //! it sets `asleep` and looks once more, and who pushes sets `filled` before it looks at `asleep`:
 //! all four in one order, so that either the owner sees what was pushed, or the pusher sees that
 //! the owner is asleep. So there is at most one write for each wait. An owner that spins before it
-//! sleeps looks at `filled` as often as at the kernel, and sets `asleep` when it is through.
+//! sleeps looks at `filled` at least as often as at the kernel, and sets `asleep` when it is through.
 //!
 //! # Tasks that nobody wakes
 //!
