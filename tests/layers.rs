@@ -35,7 +35,7 @@ const DOORS: [(&str, &[&str]); 9] = [
     ("waker_fn", &["src/process/dropped.rs", "src/signal/port.rs"]),
     ("pin_project_lite", &["src/executor/join.rs", "src/time.rs"]),
     // Elsewhere std's safe cells do.
-    ("UnsafeCell", &["src/sys/lock.rs", "src/sys/task_cell.rs"]),
+    ("UnsafeCell", &["src/sys/fifo.rs", "src/sys/lock.rs", "src/sys/task_cell.rs"]),
 ];
 
 /// Names that have no place in this crate, and why.

@@ -7,6 +7,7 @@ pub(crate) mod child;
 pub(crate) mod descriptor;
 pub(crate) mod epoll;
 pub(crate) mod event_fd;
+pub(crate) mod fifo;
 pub(crate) mod fork;
 #[cfg(feature = "hyper")]
 pub(crate) mod hyper_buffer;
