@@ -11,7 +11,7 @@ use super::{Reactor, warn_if_not_driven};
 ///
 /// Packed, it leaves its owner room for something small.
 #[derive(Debug)]
-#[repr(packed(4))]
+#[repr(Rust, packed(4))]
 pub(crate) struct Alarm {
     queue: NonZeroU64,
     key: u32,
