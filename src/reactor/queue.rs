@@ -41,7 +41,7 @@ thread_local! {
 struct Withdrawn {
     /// False only if there are none: then the lock need not be taken.
     any: AtomicBool,
-    alarms: Lock<Vec<usize>>,
+    alarms: Lock<Vec<u32>>,
 }
 
 /// What has been withdrawn of the queue of each living thread, by the queue's number.
@@ -85,7 +85,7 @@ fn replace(queue: Queue) {
 
 /// Takes an alarm out of a queue of another thread, at that thread's next turn.
 #[cold]
-pub(super) fn withdraw(queue: NonZeroU64, alarm: usize) {
+pub(super) fn withdraw(queue: NonZeroU64, alarm: u32) {
     // A queue that is not there any more has dropped its wakers.
     let Some(withdrawn) = queues().get(&queue).map(Arc::clone) else { return };
     withdrawn.alarms.lock().push(alarm);
