@@ -321,7 +321,8 @@ impl Scheduler {
 
     #[cold]
     fn append(&self, queue: &mut Vec<TaskId>) {
-        self.local.borrow_mut().extend(queue.drain(..));
+        // Not `extend`, whose code is ten times as long.
+        queue.drain(..).for_each(|id| self.push(id));
     }
 
     /// Looks at the other threads' queue once more, the own one being empty: false if there is
