@@ -371,6 +371,43 @@ impl MissedTicks {
     }
 }
 
+/// A deadline that is waited for once: all of a [`Timer`] that most need, in less room and code.
+#[derive(Debug)]
+pub(crate) enum Once {
+    /// It is out of the clock's reach.
+    Never,
+    Over,
+    At {
+        deadline: Instant,
+        alarm: Option<Alarm>,
+    },
+}
+
+impl Once {
+    pub(crate) fn after(duration: Duration) -> Self {
+        match Instant::now().checked_add(duration) {
+            Some(deadline) => Once::At { deadline, alarm: None },
+            None => Once::Never,
+        }
+    }
+
+    /// Ready once the deadline has passed, and from then on.
+    #[inline]
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        match self {
+            Once::Never => return Poll::Pending,
+            Once::Over => return Poll::Ready(()),
+            Once::At { deadline, alarm: Some(alarm) } => ready!(alarm.poll(*deadline, cx.waker())),
+            Once::At { deadline, alarm } => {
+                *alarm = Alarm::set(*deadline, cx.waker());
+                return Poll::Pending;
+            }
+        }
+        *self = Once::Over;
+        Poll::Ready(())
+    }
+}
+
 impl Future for Timer {
     type Output = Instant;
 
@@ -421,7 +458,7 @@ impl fmt::Debug for Timer {
 /// selio::block_on(selio::time::sleep(Duration::from_millis(1)));
 /// ```
 pub fn sleep(duration: Duration) -> Sleep {
-    Sleep { timer: Timer::after(duration) }
+    Sleep { deadline: Once::after(duration) }
 }
 
 /// Makes a stream that ticks once in each period; see [`Timer::interval`].
@@ -469,7 +506,7 @@ pub fn interval(period: Duration) -> Timer {
 /// });
 /// ```
 pub fn timeout<F: Future>(duration: Duration, future: F) -> Timeout<F> {
-    Timeout { future, timer: Timer::after(duration) }
+    Timeout { future, deadline: Once::after(duration) }
 }
 
 /// The future of [`sleep`]. Polled again after it was ready, it is ready again.
@@ -480,14 +517,14 @@ pub fn timeout<F: Future>(duration: Duration, future: F) -> Timeout<F> {
 #[derive(Debug)]
 #[must_use = "a sleep does nothing unless it is awaited"]
 pub struct Sleep {
-    timer: Timer,
+    deadline: Once,
 }
 
 impl Future for Sleep {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        Pin::new(&mut self.timer).poll(cx).map(drop)
+        self.deadline.poll(cx)
     }
 }
 
@@ -501,7 +538,7 @@ pin_project! {
     pub struct Timeout<F> {
         #[pin]
         future: F,
-        timer: Timer,
+        deadline: Once,
     }
 }
 
@@ -513,7 +550,7 @@ impl<F: Future> Future for Timeout<F> {
         if let Poll::Ready(output) = this.future.poll(cx) {
             return Poll::Ready(Ok(output));
         }
-        Pin::new(this.timer).poll(cx).map(|_| Err(Elapsed(())))
+        this.deadline.poll(cx).map(|()| Err(Elapsed(())))
     }
 }
 
