@@ -28,6 +28,7 @@ pub(super) enum Process {
 }
 
 impl Object for Process {
+    #[inline]
     fn fd(&self) -> RawFd {
         match self {
             Self::PidFd(fd) => fd.as_fd().as_raw_fd(),
@@ -37,10 +38,12 @@ impl Object for Process {
 
     /// There is nothing to read: the descriptor stays readable for ever, so the selector takes it
     /// out of epoll.
+    #[inline]
     fn read(&self) -> Option<(Events, Report)> {
         Some((Events::PROCESS | Events::ONESHOT | Events::FINISHED, Report::Nothing))
     }
 
+    #[inline]
     fn stand_in(&self) -> Option<&Arc<EventFd>> {
         match self {
             Self::PidFd(_) => None,
@@ -88,6 +91,7 @@ pub(super) trait ChildExits: Send + Sync + UnwindSafe + RefUnwindSafe {
 }
 
 impl ChildExits for Children {
+    #[inline]
     fn expect(&mut self, epoll: &Epoll, pid: Pid, stand_in: &Arc<EventFd>) -> io::Result<()> {
         if self.watch.is_none() {
             self.watch = Some(ChildWatch::start(epoll)?);
@@ -105,11 +109,13 @@ impl ChildExits for Children {
         seen
     }
 
+    #[inline]
     fn forget(&mut self, epoll: &Epoll, stand_in: &Arc<EventFd>) {
         self.running.retain(|(_, known)| !Arc::ptr_eq(known, stand_in));
         self.stop_if_idle(epoll);
     }
 
+    #[inline]
     fn check(&mut self, epoll: &Epoll) {
         self.running.retain(|(pid, stand_in)| {
             let running = matches!(pid_fd::peek_exit(*pid), Ok(Child::Running) | Err(_));
@@ -122,6 +128,7 @@ impl ChildExits for Children {
         self.stop_if_idle(epoll);
     }
 
+    #[inline]
     fn drain_signals(&self) {
         if let Some(watch) = &self.watch {
             while let Ok(Some(record)) = watch.signals.read() {
@@ -130,16 +137,19 @@ impl ChildExits for Children {
         }
     }
 
+    #[inline]
     fn tell_others(&self) {
         forward_child_notice();
     }
 
+    #[inline]
     fn join(&self, epoll: &Epoll) -> io::Result<()> {
         self.watch.as_ref().map_or(Ok(()), |watch| watch.join(epoll))
     }
 }
 
 impl Children {
+    #[inline]
     fn stop_if_idle(&mut self, epoll: &Epoll) {
         if self.running.is_empty() {
             if let Some(watch) = self.watch.take() {
@@ -150,6 +160,7 @@ impl Children {
 }
 
 /// Looks at a process that is to be watched; nobody at all is an error.
+#[inline]
 fn look(pid: Pid) -> io::Result<Child> {
     let child = pid_fd::peek_exit(pid)?;
     if child == Child::Unknown {
@@ -158,6 +169,7 @@ fn look(pid: Pid) -> io::Result<Child> {
     Ok(child)
 }
 
+#[inline]
 fn not_a_child() -> io::Error {
     let why = "without pidfds (Linux 5.3) only children of this process can be watched";
     io::Error::new(io::ErrorKind::Unsupported, why)
@@ -173,6 +185,7 @@ struct ChildWatch {
 }
 
 impl ChildWatch {
+    #[inline]
     fn start(epoll: &Epoll) -> io::Result<Self> {
         let watch =
             Self { notice: ChildNotice::acquire()?, signals: SignalFd::new([CHILD_SIGNAL])? };
@@ -180,6 +193,7 @@ impl ChildWatch {
         Ok(watch)
     }
 
+    #[inline]
     fn join(&self, epoll: &Epoll) -> io::Result<()> {
         let (notice, signals) = (self.notice.as_fd().as_raw_fd(), self.signals.as_fd().as_raw_fd());
         epoll.add(notice, mask::IN | mask::ET, CHILD_NOTICE.to_data())?;
@@ -192,6 +206,7 @@ impl ChildWatch {
 
     /// Leaves the set; the notice outlives this value, so closing does not do it. Silent: without
     /// children nobody is waiting.
+    #[inline]
     fn leave(&self, epoll: &Epoll) {
         if epoll.is_ours() {
             _ = epoll.delete(self.notice.as_fd().as_raw_fd());

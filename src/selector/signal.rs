@@ -24,6 +24,7 @@ pub(super) struct Signal {
 impl Signal {
     /// Opens the signalfd. Nothing is blocked yet, so that a registration which fails has not
     /// touched the mask.
+    #[inline]
     pub(super) fn open(number: i32) -> io::Result<Self> {
         if let Some(why) = signal_mask::refusal(number) {
             let text = format!("signal {number} cannot be registered: {why}");
@@ -33,23 +34,27 @@ impl Signal {
     }
 
     /// Blocks the signal in the calling thread until this value is dropped there.
+    #[inline]
     pub(super) fn block(&mut self) {
         self.blocked = Some(BlockedSignal::new(self.number));
     }
 }
 
 impl Object for Signal {
+    #[inline]
     fn fd(&self) -> RawFd {
         self.fd.as_fd().as_raw_fd()
     }
 
     /// Takes one signal. Further ones that are pending keep the descriptor ready, and come as
     /// further keys.
+    #[inline]
     fn read(&self) -> Option<(Events, Report)> {
         let record = self.fd.read();
         outcome(Events::SIGNAL, record.map(|record| Some(Report::Signal(SignalInfo::new(record?)))))
     }
 
+    #[inline]
     fn signal(&self) -> Option<i32> {
         Some(self.number)
     }
@@ -60,6 +65,7 @@ impl Drop for Signal {
     /// taken first: unblocking it would let it act, and the default action of most signals is to
     /// end the process. It is not taken through the signalfd, whose number may be another file's by
     /// now.
+    #[inline]
     fn drop(&mut self) {
         let Some(blocked) = self.blocked.take() else {
             return;
@@ -86,6 +92,7 @@ struct BlockedSignal {
 }
 
 impl BlockedSignal {
+    #[inline]
     fn new(number: i32) -> Self {
         let thread = BLOCKS.try_with(|blocks| {
             let mut blocks = blocks.borrow_mut();
@@ -108,6 +115,7 @@ impl BlockedSignal {
     }
 
     /// Gives this reason up, and tells whether the signal is now to be unblocked.
+    #[inline]
     fn release(self) -> bool {
         let last = BLOCKS.try_with(|blocks| {
             let mut blocks = blocks.borrow_mut();
