@@ -371,43 +371,6 @@ impl MissedTicks {
     }
 }
 
-/// A deadline that is waited for once: all of a [`Timer`] that most need, in less room and code.
-#[derive(Debug)]
-pub(crate) enum Once {
-    /// It is out of the clock's reach.
-    Never,
-    Over,
-    At {
-        deadline: Instant,
-        alarm: Option<Alarm>,
-    },
-}
-
-impl Once {
-    pub(crate) fn after(duration: Duration) -> Self {
-        match Instant::now().checked_add(duration) {
-            Some(deadline) => Once::At { deadline, alarm: None },
-            None => Once::Never,
-        }
-    }
-
-    /// Ready once the deadline has passed, and from then on.
-    #[inline]
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        match self {
-            Once::Never => return Poll::Pending,
-            Once::Over => return Poll::Ready(()),
-            Once::At { deadline, alarm: Some(alarm) } => ready!(alarm.poll(*deadline, cx.waker())),
-            Once::At { deadline, alarm } => {
-                *alarm = Alarm::set(*deadline, cx.waker());
-                return Poll::Pending;
-            }
-        }
-        *self = Once::Over;
-        Poll::Ready(())
-    }
-}
-
 impl Future for Timer {
     type Output = Instant;
 
@@ -458,7 +421,7 @@ impl fmt::Debug for Timer {
 /// selio::block_on(selio::time::sleep(Duration::from_millis(1)));
 /// ```
 pub fn sleep(duration: Duration) -> Sleep {
-    Sleep { deadline: Once::after(duration) }
+    Sleep { timer: Timer::after(duration) }
 }
 
 /// Makes a stream that ticks once in each period; see [`Timer::interval`].
@@ -506,7 +469,7 @@ pub fn interval(period: Duration) -> Timer {
 /// });
 /// ```
 pub fn timeout<F: Future>(duration: Duration, future: F) -> Timeout<F> {
-    Timeout { future, deadline: Once::after(duration) }
+    Timeout { future, timer: Timer::after(duration) }
 }
 
 /// The future of [`sleep`]. Polled again after it was ready, it is ready again.
@@ -517,14 +480,14 @@ pub fn timeout<F: Future>(duration: Duration, future: F) -> Timeout<F> {
 #[derive(Debug)]
 #[must_use = "a sleep does nothing unless it is awaited"]
 pub struct Sleep {
-    deadline: Once,
+    timer: Timer,
 }
 
 impl Future for Sleep {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        self.deadline.poll(cx)
+        Pin::new(&mut self.timer).poll(cx).map(drop)
     }
 }
 
@@ -538,7 +501,7 @@ pin_project! {
     pub struct Timeout<F> {
         #[pin]
         future: F,
-        deadline: Once,
+        timer: Timer,
     }
 }
 
@@ -550,7 +513,7 @@ impl<F: Future> Future for Timeout<F> {
         if let Poll::Ready(output) = this.future.poll(cx) {
             return Poll::Ready(Ok(output));
         }
-        this.deadline.poll(cx).map(|()| Err(Elapsed(())))
+        Pin::new(this.timer).poll(cx).map(|_| Err(Elapsed(())))
     }
 }
 

@@ -16,7 +16,7 @@ use crate::io::Async;
 use crate::io::operation::{Attempt, Operation};
 use crate::reactor::{Direction, Source};
 use crate::sys::{inet, socket};
-use crate::time::Once;
+use crate::time::Timer;
 
 /// How long accepting rests when descriptors or memory have run out.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -157,7 +157,7 @@ impl TcpListener {
 struct Accepting<'a> {
     operation: Operation<'a, std::net::TcpListener, Accept>,
     /// Out of descriptors or memory: what to tell when the pause is over.
-    pause: Option<(Once, io::Error)>,
+    pause: Option<(Timer, io::Error)>,
 }
 
 impl<'a> Accepting<'a> {
@@ -169,13 +169,13 @@ impl<'a> Accepting<'a> {
         if self.pause.is_none() {
             match ready!(Pin::new(&mut self.operation).poll(cx)) {
                 Err(error) if inet::is_exhausted(&error) => {
-                    self.pause = Some((Once::after(PAUSE), error));
+                    self.pause = Some((Timer::after(PAUSE), error));
                 }
                 done => return Poll::Ready(done),
             }
         }
-        if let Some((end, _)) = &mut self.pause {
-            ready!(end.poll(cx));
+        if let Some((timer, _)) = &mut self.pause {
+            ready!(Pin::new(timer).poll_next(cx));
         }
         match self.pause.take() {
             Some((_, error)) => Poll::Ready(Err(error)),
