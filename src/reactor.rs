@@ -555,7 +555,7 @@ impl Drop for KeptBudget {
     }
 }
 
-/// Takes one I/O operation from the task's budget. When that is used up, the task is woken and has
+/// Takes one operation that could be done at once from the task's budget. When that is used up, the task is woken and has
 /// to come back.
 pub(crate) fn spend_budget(cx: &mut Context<'_>) -> Poll<()> {
     BUDGET_LEFT.with(|left| match left.get() {
