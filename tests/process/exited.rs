@@ -15,9 +15,11 @@ use selio::time::{sleep, timeout};
 use std::future::Future;
 use std::io::ErrorKind;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::process::Stdio;
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::task::Context;
 use std::thread;
 
@@ -41,6 +43,10 @@ pub(crate) fn cases() -> Vec<kit::Case> {
         ("statuses_are_those_of_std", statuses_are_those_of_std),
         ("status_dropped_and_asked_again", status_dropped_and_asked_again),
         ("last_waker_is_woken", last_waker_is_woken),
+        ("ends_while_the_waker_is_left", ends_while_the_waker_is_left),
+        ("hostile_waker_disturbs_no_other", hostile_waker_disturbs_no_other),
+        ("heard_of_beside_a_task_that_never_sleeps", heard_of_beside_a_busy_task),
+        ("polled_too_often", polled_too_often),
         ("kill_after_the_end_is_nothing", kill_after_the_end_is_nothing),
         ("signals_are_left_alone", signals_are_left_alone),
         ("several_wait_for_one", several_wait_for_one),
@@ -389,6 +395,115 @@ fn last_waker_is_woken() {
             assert!(kit::poll_with(wait, &first_waker).is_ready());
         }
     });
+}
+
+/// What the tests of wakers wait for: the status, or only the end.
+type Wait = Pin<Box<dyn Future<Output = std::io::Result<()>>>>;
+
+fn both_waits(child: &mut selio::process::Child) -> [Wait; 2] {
+    let status = child.status();
+    [Box::pin(async { status.await.map(drop) }), Box::pin(exited(child.id()))]
+}
+
+// B17: it ends while the waker is being cloned, after the look that found it running.
+fn ends_while_the_waker_is_left() {
+    for which in [0, 1] {
+        let mut child = start_waiting(8);
+        let (pid, stdin) = (child.id(), Mutex::new(child.stdin.take()));
+        let wait = &mut both_waits(&mut child)[which];
+        let woken = Arc::new(AtomicBool::new(false));
+        let notes = Arc::clone(&woken);
+        let lets_it_end = move || {
+            drop(stdin.lock().unwrap().take());
+            until_ended(pid);
+        };
+        let waker = kit::hostile()
+            .on_clone(lets_it_end)
+            .on_wake(move || notes.store(true, Ordering::SeqCst))
+            .waker();
+        soon(async {
+            while kit::poll_with(wait, &waker).is_pending() {
+                while !woken.swap(false, Ordering::SeqCst) {
+                    sleep(millis(1)).await;
+                }
+            }
+        });
+        assert_code(soon(child.status()).unwrap(), 8);
+    }
+}
+
+// H11
+fn hostile_waker_disturbs_no_other() {
+    for hostile in [kit::panics_on_wake(), kit::panics_on_drop(), kit::panics_on_clone()] {
+        let mut child = start_waiting(6);
+        let stdin = child.stdin.take();
+        let mut waits: Vec<_> = (0..3).map(|_| Box::pin(child.status())).collect();
+        let (first, first_waker) = kit::CountingWaker::new();
+        let (last, last_waker) = kit::CountingWaker::new();
+        block_on(async {
+            assert!(kit::poll_with(&mut waits[0], &first_waker).is_pending());
+            let poll = || kit::poll_with(&mut waits[1], &hostile).is_ready();
+            assert!(!catch_unwind(AssertUnwindSafe(poll)).unwrap_or(false));
+            assert!(kit::poll_with(&mut waits[2], &last_waker).is_pending());
+        });
+        drop(stdin);
+        kit::eventually("both are woken", || {
+            // A panic is for who runs the loop.
+            _ = catch_unwind(|| block_on(sleep(millis(1))));
+            first.wakes() > 0 && last.wakes() > 0
+        });
+        let poll = || _ = kit::poll_with(&mut waits[1], &kit::noop_waker());
+        _ = catch_unwind(AssertUnwindSafe(poll));
+        for wait in [0, 2] {
+            assert_code(soon(&mut waits[wait]).unwrap(), 6);
+        }
+        assert_code(soon(child.status()).unwrap(), 6);
+        std::mem::forget(hostile);
+    }
+}
+
+// G06
+fn heard_of_beside_a_busy_task() {
+    let mut child = start_waiting(3);
+    let (pid, stdin) = (child.id(), child.stdin.take());
+    block_on(async {
+        let waits = both_waits(&mut child).map(selio::spawn);
+        assert!(timeout(millis(10), std::future::pending::<()>()).await.is_err());
+        drop(stdin);
+        until_ended(pid);
+        // A zombie shows a moment before its signal comes.
+        thread::sleep(millis(10));
+        let mut polls = 0;
+        while !waits.iter().all(|wait| wait.is_finished()) && polls < 100_000 {
+            polls += 1;
+            selio::yield_now().await;
+        }
+        assert!(polls <= 400, "{polls} polls went before the end of the child");
+    });
+    assert_code(soon(child.status()).unwrap(), 3);
+}
+
+// G12
+fn polled_too_often() {
+    let mut child = start_waiting(5);
+    let stdin = child.stdin.take();
+    block_on(async {
+        let (counter, waker) = kit::CountingWaker::new();
+        let mut waits = both_waits(&mut child);
+        for wait in &mut waits {
+            for _ in 0..1000 {
+                assert!(kit::poll_with(wait, &waker).is_pending());
+            }
+        }
+        assert!(counter.wakers() <= 3, "{} wakers have piled up", counter.wakers());
+        // Now and then the budget of the task is used up.
+        assert!(counter.wakes() <= 20, "{} wakes for nothing", counter.wakes());
+        drop(stdin);
+        for wait in waits {
+            timeout(millis(5000), wait).await.unwrap().unwrap();
+        }
+    });
+    assert_code(soon(child.status()).unwrap(), 5);
 }
 
 // E22
