@@ -94,6 +94,32 @@ fn a_false_table_of_cases_is_found() {
     assert_eq!(find(good), ["tests/a.rs: A01 has no row"]);
 }
 
+/// Types that nobody can name: of a sealed trait, and of the feature `hyper`.
+const UNNAMED: [&str; 2] = ["Name", "Executor"];
+
+#[test]
+fn the_table_of_traits_has_every_public_type() {
+    let table = fs::read_to_string(root().join("tests/executor/auto_traits.rs")).unwrap();
+    let mut missing = Vec::new();
+    for (path, text) in sources().into_iter().filter(|(path, _)| !path.starts_with("src/sys/")) {
+        for line in text.lines().map(str::trim_start) {
+            let keyword = ["pub struct ", "pub enum ", "pub type "].into_iter();
+            let Some(rest) = keyword.filter_map(|it| line.strip_prefix(it)).next() else {
+                continue;
+            };
+            let name = rest.split(|c: char| !c.is_alphanumeric()).next().unwrap();
+            let has_row = |line: &str| {
+                let types = line.split_once(" => ").map_or("", |(types, _)| types);
+                types.split(|c: char| !c.is_alphanumeric()).any(|word| word == name)
+            };
+            if !UNNAMED.contains(&name) && !table.lines().any(has_row) {
+                missing.push(format!("{path}: {name}"));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "in no row of the table: {missing:#?}");
+}
+
 /// The crate's own folder.
 fn root() -> PathBuf {
     // Asked at run time: two checkouts with one target folder may share this binary.

@@ -133,7 +133,8 @@ fn a_stream_of_triggers_promises_no_number() {
     }
 }
 
-// B17: it is triggered while the waker is being cloned, after the look that found nothing.
+// B17: it is triggered while the waker is being cloned, after the look that found nothing, and the
+// loop has seen that when the waker is left.
 #[test]
 fn a_trigger_while_the_waker_is_left_is_told() {
     let _guard = watchdog(10);
@@ -145,7 +146,10 @@ fn a_trigger_while_the_waker_is_left_is_told() {
         let woken = Arc::new(AtomicBool::new(false));
         let notes = Arc::clone(&woken);
         let waker = kit::hostile()
-            .on_clone(move || trigger.trigger().unwrap())
+            .on_clone(move || {
+                trigger.trigger().unwrap();
+                block_on(sleep(A_MOMENT));
+            })
             .on_wake(move || notes.store(true, Ordering::SeqCst))
             .waker();
         block_on(async {

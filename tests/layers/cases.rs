@@ -63,7 +63,8 @@ fn tests(cell: &str) -> impl Iterator<Item = (&str, &str)> {
 /// documentation.
 fn has_test(text: &str, name: &str) -> bool {
     if let Some(item) = name.strip_prefix("doc of ") {
-        return text.contains("/// ```") && text.contains(&format!("pub fn {item}"));
+        let definitions = ["fn", "struct"].map(|it| format!("pub {it} {item}"));
+        return text.contains("/// ```") && definitions.iter().any(|it| text.contains(it));
     }
     let is_function = || {
         let mut after_attribute = false;

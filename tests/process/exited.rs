@@ -12,8 +12,10 @@ use children::{
 use selio::block_on;
 use selio::process::{Command, exited};
 use selio::time::{sleep, timeout};
+use std::fs::File;
 use std::future::Future;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
@@ -37,6 +39,7 @@ pub(crate) fn cases() -> Vec<kit::Case> {
         ("no_zombies_wanted", no_zombies_wanted),
         ("children_of_std_are_left_to_std", children_of_std_are_left_to_std),
         ("woken_while_the_child_runs", woken_while_the_child_runs),
+        ("told_to_its_tracer_first", told_to_its_tracer_first),
         ("main_thread_gone", main_thread_gone),
         ("stopped_is_not_ended", stopped_is_not_ended),
         ("ended_and_not_awaited_is_quiet", ended_and_not_awaited_is_quiet),
@@ -243,6 +246,64 @@ fn woken_while_the_child_runs() {
     });
 }
 
+/// A process that traces a child of ours, and takes note of its end when it is told to.
+struct Tracer {
+    pid: i32,
+    go: File,
+}
+
+impl Tracer {
+    /// `closes` is what the child waits to be closed, of which the tracer has a copy.
+    fn of(child: u32, closes: RawFd) -> Self {
+        let ((told, tells), (waits, go)) = (kit::pipe(), kit::pipe());
+        let (mut told, mut waits) = (File::from(told), File::from(waits));
+        let pid = kit::in_child(|| {
+            kit::raw_close(closes);
+            let (none, child) = (std::ptr::null_mut::<libc::c_void>(), child as i32);
+            // SAFETY: this request takes a number, and none of the pointers.
+            let traces = unsafe { libc::ptrace(libc::PTRACE_SEIZE, child, none, none) } == 0;
+            File::from(kit::dup(&tells)).write_all(&[u8::from(traces)]).unwrap();
+            if traces {
+                waits.read_exact(&mut [0]).unwrap();
+                kit::wait_status(child);
+            }
+        });
+        drop(tells);
+        let mut traces = [0];
+        told.read_exact(&mut traces).unwrap();
+        if traces == [0] {
+            kit::pass_over("nobody may trace here");
+        }
+        Self { pid, go: go.into() }
+    }
+
+    fn lets_go(mut self) {
+        self.go.write_all(b"x").unwrap();
+        assert!(kit::wait_status(self.pid).success());
+    }
+}
+
+// E13: a pidfd is readable when the child has ended, also while only its tracer may know of that.
+fn told_to_its_tracer_first() {
+    for waits_before in [true, false] {
+        let mut child = start_waiting(5);
+        let stdin = child.stdin.take().unwrap();
+        let tracer = Tracer::of(child.id(), stdin.as_fd().as_raw_fd());
+        let mut status = Box::pin(child.status());
+        if waits_before {
+            assert!(block_on(timeout(millis(10), status.as_mut())).is_err());
+        }
+        drop(stdin);
+        until_ended(child.id());
+        let early = kit::assert_quiet(|| block_on(timeout(millis(100), status.as_mut())));
+        assert!(early.is_err(), "its tracer has not let go of it");
+        assert!(child.try_status().unwrap().is_none());
+        tracer.lets_go();
+        assert_code(soon(status).unwrap(), 5);
+        assert_code(soon(child.status()).unwrap(), 5);
+    }
+}
+
 /// A child whose main thread ends at once, and which ends with code 9 when its input is closed.
 fn without_main_thread() -> selio::process::Child {
     let mut command = std::process::Command::new("true");
@@ -405,17 +466,22 @@ fn both_waits(child: &mut selio::process::Child) -> [Wait; 2] {
     [Box::pin(async { status.await.map(drop) }), Box::pin(exited(child.id()))]
 }
 
-// B17: it ends while the waker is being cloned, after the look that found it running.
+// B17: it ends while the waker is being cloned, after the look that found it running, and the loop
+// has heard of it when the waker is left.
 fn ends_while_the_waker_is_left() {
-    for which in [0, 1] {
+    for (which, watched) in [(0, false), (1, false), (0, true), (1, true)] {
         let mut child = start_waiting(8);
         let (pid, stdin) = (child.id(), Mutex::new(child.stdin.take()));
         let wait = &mut both_waits(&mut child)[which];
+        if watched {
+            assert!(block_on(timeout(millis(5), wait.as_mut())).is_err());
+        }
         let woken = Arc::new(AtomicBool::new(false));
         let notes = Arc::clone(&woken);
         let lets_it_end = move || {
             drop(stdin.lock().unwrap().take());
             until_ended(pid);
+            block_on(sleep(millis(5)));
         };
         let waker = kit::hostile()
             .on_clone(lets_it_end)
