@@ -53,7 +53,6 @@ fn a_peer_that_is_not_there_is_told_once() {
         let near = Rc::new(socket().await);
         let gone = socket().await.local_addr().unwrap();
         near.connect(gone).await.unwrap();
-        // Both directions wait, and nobody spins.
         let theirs = Rc::clone(&near);
         let reader = spawn(async move { theirs.recv(&mut [0; 8]).await });
         sleep(Duration::from_millis(10)).await;

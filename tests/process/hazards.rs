@@ -289,7 +289,7 @@ fn part_ends() {
         kit::mark("over");
         for _ in 0..10 {
             let mut child = Command::new("true").spawn().unwrap();
-            kit::eventually("it has ended", || kit::zombies().len() == 1);
+            children::until_ended(child.id());
             assert!(child.status().await.unwrap().success());
         }
         kit::mark("done");
