@@ -75,7 +75,8 @@ struct World {
     /// Keys of some time ago, with the side and the registration they belong to.
     stale: Vec<(usize, u64, ReadyKey)>,
     registrations: u64,
-    may_fork: bool,
+    /// Forks cost much, so that few programs have one.
+    forks_left: usize,
 }
 
 impl Side {
@@ -107,14 +108,14 @@ impl World {
             bytes,
             alive: Arc::clone(alive),
             // Born before there is anything to inherit.
-            children: Children::start(if first % 8 == 7 { 2 } else { 0 }),
+            children: Children::start(if first % 16 == 15 { 2 } else { 0 }),
             files: Files::default(),
             sides: [Side::new(), Side::new()],
             events: Vec::new(),
             pending: Pending::default(),
             stale: Vec::new(),
             registrations: 0,
-            may_fork: first / 8 % 8 == 7,
+            forks_left: usize::from(first / 16 == 15) * 2,
         }
     }
 
@@ -137,7 +138,7 @@ impl World {
             28 => self.register_process(side),
             29 => self.children.change(&mut self.bytes),
             30 => self.set_data(side),
-            31 if self.may_fork => self.fork(),
+            31 if self.forks_left > 0 => self.fork(),
             31..=32 => self.wait(side),
             33..=34 => self.take(side),
             35 => self.select_into(side),
@@ -477,6 +478,7 @@ impl World {
     /// A child that unregisters some of what it has copied, and drops the rest, changes nothing here.
     fn fork(&mut self) {
         let count = self.bytes.below(4);
+        self.forks_left -= 1;
         others::in_child(|| {
             for side in &mut self.sides {
                 for &number in side.entries.keys().take(count) {
