@@ -1,6 +1,6 @@
 //! What tasks do, in their polls and in their destructors.
 
-use super::world::{Ending, MOST_TASKS, Marker, Output, Who, with};
+use super::world::{Ending, MOST_TASKS, Marker, Output, Task, Who, with};
 use super::{Program, run_level};
 use selio::{JoinHandle, block_on};
 use std::future::Future;
@@ -75,6 +75,10 @@ fn spawn() {
     };
     with(|world| world.create(id));
     let handle = selio::spawn(Program::new(id));
+    with(|world| {
+        let ended = world.tasks[id].ending.is_some() || world.tasks[id].order.is_some();
+        world.expect(ended, || format!("task {id} was spawned by what is dropped, and lives"));
+    });
     look_at(id, &handle);
     keep_handle(id, handle);
 }
@@ -313,7 +317,10 @@ impl Drop for Order {
     /// It was refused or withdrawn, or it panics.
     fn drop(&mut self) {
         with(|world| {
-            let ending = world.tasks[self.id].outcome.unwrap_or(Ending::Aborted);
+            let Task { level, outcome, aborted, .. } = world.tasks[self.id];
+            let reason = outcome.is_some() || aborted || world.is_closed(level);
+            world.expect(reason, || format!("the order of task {} is lost", self.id));
+            let ending = outcome.unwrap_or(Ending::Aborted);
             world.end_task(self.id, ending);
         });
     }

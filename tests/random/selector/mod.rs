@@ -142,6 +142,7 @@ impl World {
             31..=32 => self.wait(side),
             33..=34 => self.take(side),
             35 => self.select_into(side),
+            36 => self.abandon(side),
             _ => self.select(side),
         }
     }
@@ -222,6 +223,29 @@ impl World {
         self.any_number().into_iter().for_each(|number| self.files.close(number));
     }
 
+    /// Closes a handle's descriptor too early, while the file has another, and perhaps unregisters
+    /// the one and brings back the other.
+    fn abandon(&mut self, side: usize) {
+        let handles = self.sides[side].entries.keys().copied();
+        let own: Vec<_> = handles.filter(|&it| self.files.file(it).is_some()).collect();
+        let Some(number) = self.bytes.one_of(&own) else { return };
+        self.files.duplicate(number);
+        self.files.close(number);
+        let how = self.bytes.byte();
+        if how & 1 != 0 {
+            self.unregister_number(side, number);
+        }
+        if how & 2 != 0 {
+            self.select(side);
+        }
+        if how & 4 != 0 {
+            self.files.come_back();
+        }
+        if how & 8 != 0 && self.files.file(number).is_some() {
+            self.register_number(side, number);
+        }
+    }
+
     fn replace(&mut self) {
         if let (Some(number), Some(over)) = (self.any_number(), self.any_number()) {
             self.files.replace(number, over);
@@ -259,7 +283,10 @@ impl World {
     }
 
     fn register_handle(&mut self, side: usize) {
-        let Some(number) = self.any_number() else { return };
+        self.any_number().into_iter().for_each(|number| self.register_number(side, number));
+    }
+
+    fn register_number(&mut self, side: usize, number: RawFd) {
         let (interest, data) = (self.any_interest(), self.datum());
         let file = self.files.file(number).expect("an open number");
         let regular = self.files.kind(file) == FileKind::Regular;
@@ -316,6 +343,8 @@ impl World {
             (true, false) if current.is_none() => return drop(result.unwrap_err()),
             (true, false) => result.unwrap(),
             (false, true) if same => result.unwrap(),
+            // A one-shot that has been reported is not taken along to another set.
+            (false, false) if may_move && old.fired && result.is_ok() => {}
             (false, false) if old.is_exclusive() || new.is_exclusive() => {
                 return assert_kind(result, ErrorKind::InvalidInput);
             }
@@ -327,6 +356,10 @@ impl World {
 
     fn unregister(&mut self, side: usize) {
         let number = self.any_entry(side);
+        self.unregister_number(side, number);
+    }
+
+    fn unregister_number(&mut self, side: usize, number: RawFd) {
         let it = &mut self.sides[side];
         let result = it.selector.unregister(number);
         let Some(entry) = it.entries.remove(&number) else {
