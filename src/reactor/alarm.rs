@@ -87,8 +87,8 @@ impl Alarm {
     /// Cloning the waker may have let a turn pass.
     fn replace_waker(&self, waker: Waker) -> Poll<()> {
         let former = queue::with(|queue| match queue.timers.waker(self.key) {
-            Some(known) => Ok(std::mem::replace(known, waker)),
-            None => Err(waker),
+            Some(known) if queue.number == Some(self.queue) => Ok(std::mem::replace(known, waker)),
+            _ => Err(waker),
         });
         match former {
             Ok(_) => Poll::Pending,

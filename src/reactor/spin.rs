@@ -10,14 +10,19 @@ thread_local! {
     static TIMES: RefCell<Vec<Duration>> = const { RefCell::new(Vec::new()) };
     /// The longest of them, in nanoseconds; zero if there is none.
     static LONGEST: Cell<u64> = const { Cell::new(0) };
-    /// Whether the last that ended a spin early was another thread, and not the kernel.
-    static ASKED: Cell<bool> = const { Cell::new(false) };
+    /// How many turns may end yet because another thread has asked, before the kernel is looked at.
+    /// Zero if it was the kernel that ended the last spin early.
+    static UNLOOKED: Cell<u32> = const { Cell::new(0) };
 }
 
 /// How often to look at what other threads have queued before the kernel is asked, where another
 /// thread was the last to end a spin. A look takes some ten nanoseconds, and the kernel twenty times
 /// as long: who asks in that time has to wait for it.
 const LOOKS: u32 = 16;
+
+/// How many turns in a row may be ended so, without a look at the kernel: another thread may never
+/// stop asking.
+const MOST_UNLOOKED: u32 = 61;
 
 /// Has this thread look for events for some time before it sleeps, as long as the returned guard
 /// lives.
@@ -107,12 +112,15 @@ pub(super) fn looks_first(asked: impl Fn() -> bool) -> bool {
         hint::spin_loop();
         asked()
     };
-    ASKED.get() && (0..LOOKS).any(look)
+    let left = UNLOOKED.get();
+    let found = left > 0 && (0..LOOKS).any(look);
+    UNLOOKED.set(left - u32::from(found));
+    found
 }
 
 /// Notes what has ended a spin: another thread, or else the kernel.
 pub(super) fn note_end(asked: bool) {
-    ASKED.set(asked);
+    UNLOOKED.set(if asked { MOST_UNLOOKED } else { 0 });
 }
 
 /// One spin that is under way.
@@ -137,5 +145,22 @@ impl Spinning {
     /// What is left of the timeout to be slept.
     pub(super) fn left(&self) -> Option<Duration> {
         Some(self.timeout?.saturating_sub(self.began.elapsed()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{MOST_UNLOOKED, looks_first, note_end};
+
+    #[test]
+    fn the_kernel_has_its_turn_although_other_threads_ask_all_the_time() {
+        let unlooked = || (0..1_000).take_while(|_| looks_first(|| true)).count();
+        assert_eq!(unlooked(), 0);
+        note_end(true);
+        assert_eq!(unlooked(), MOST_UNLOOKED as usize);
+        note_end(true);
+        assert!(!looks_first(|| false) && looks_first(|| true));
+        note_end(false);
+        assert_eq!(unlooked(), 0);
     }
 }

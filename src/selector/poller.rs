@@ -172,11 +172,11 @@ impl RawEvents {
         self.len() == 0
     }
 
-    /// Takes all events of the last wait: their epoll masks and their data.
+    /// Takes all events of the last wait that were not taken yet: their epoll masks and their data.
     #[inline]
     pub(super) fn take_all(&mut self) -> impl Iterator<Item = (u32, u64)> + '_ {
-        self.next = self.buffer.len();
-        self.buffer.iter()
+        let taken = std::mem::replace(&mut self.next, self.buffer.len());
+        self.buffer.iter().skip(taken)
     }
 
     /// Takes the next event: its epoll mask and its data.
@@ -191,5 +191,26 @@ impl RawEvents {
 impl Default for RawEvents {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::selector::{Events, RawEvents, Selector};
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+
+    #[test]
+    fn what_was_taken_is_not_there_again() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let mut selector = Selector::new().unwrap();
+        selector.register_handle(&ours, Events::READ, ()).unwrap();
+        theirs.write_all(b"x").unwrap();
+        let mut events = RawEvents::new();
+        selector.poller().wait(None, &mut events).unwrap();
+        assert_eq!((events.take_all().count(), events.take_all().count()), (1, 0));
+        selector.poller().wait(None, &mut events).unwrap();
+        assert!(events.pop().is_some());
+        assert_eq!(events.take_all().count(), 0);
     }
 }

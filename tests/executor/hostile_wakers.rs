@@ -7,15 +7,16 @@ use futures::{Gate, own_waker, settle};
 use futures_core::Stream;
 use selio::event::Event;
 use selio::time::sleep;
-use selio::{Async, Timer, block_on, spawn};
+use selio::{Async, Timer, block_on, spawn, yield_now};
 use std::cell::{Cell, RefCell};
 use std::future::{Future, pending};
 use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::Duration;
@@ -333,4 +334,48 @@ fn a_panicking_waker_of_a_stranger_spares_the_others_when_the_home_ends() {
     let (message, woken) = end_before_strangers(true);
     assert_eq!(message.as_deref(), Some("the root panics"), "the panic that was there goes on");
     assert_eq!(woken, [1, 1]);
+}
+
+// The task finishes while its joiner's waker is being cloned, so that the clone is not needed, and its drop panics.
+#[test]
+fn an_output_outlives_a_waker_that_panics_when_it_is_not_needed() {
+    let _guard = kit::watchdog(10);
+    let finish = Arc::new(AtomicBool::new(false));
+    let finished = Arc::new(AtomicBool::new(false));
+    let (send, handles) = mpsc::channel();
+    let (asked, done) = (Arc::clone(&finish), Arc::clone(&finished));
+    let owner = thread::spawn(move || {
+        block_on(async move {
+            let goes_on = Arc::clone(&asked);
+            let task = spawn(async move {
+                while !goes_on.load(SeqCst) {
+                    yield_now().await;
+                }
+                7
+            });
+            send.send(task).unwrap();
+            while !asked.load(SeqCst) {
+                yield_now().await;
+            }
+            for _ in 0..3 {
+                yield_now().await;
+            }
+        });
+        done.store(true, SeqCst);
+    });
+    let mut task = handles.recv().unwrap();
+    let armed = AtomicBool::new(false);
+    let on_clone = move || {
+        finish.store(true, SeqCst);
+        while !finished.load(SeqCst) {
+            thread::yield_now();
+        }
+    };
+    let on_drop = move || assert!(armed.swap(true, SeqCst), "the clone's drop panics");
+    let waker = kit::hostile().on_clone(on_clone).on_drop(on_drop).waker();
+    assert!(
+        catch_unwind(AssertUnwindSafe(|| kit::poll_with(&mut task, &waker).is_ready())).is_err()
+    );
+    owner.join().unwrap();
+    assert_eq!(block_on(task).unwrap(), 7);
 }

@@ -95,10 +95,10 @@ impl<H, T> Taker<H, T> {
             Err(seen) => {
                 // SAFETY: it was left above, and has not become the owner's.
                 let untold = unsafe { place.assume_init_read() };
-                // SAFETY: only an output can have come between.
-                let output = unsafe { self.take(seen) };
+                // If that panics, the output is there still.
                 drop(untold);
-                Poll::Ready(output)
+                // SAFETY: only an output can have come between.
+                Poll::Ready(unsafe { self.take(seen) })
             }
         }
     }
@@ -108,9 +108,9 @@ impl<H, T> Taker<H, T> {
         match self.withdraw() {
             Some(known) if known.will_wake(waker) => self.leave(known),
             Some(former) => {
-                let polled = self.leave(waker.clone());
+                let waker = waker.clone();
                 drop(former);
-                polled
+                self.leave(waker)
             }
             None => {
                 let seen =
