@@ -443,3 +443,25 @@ fn a_handle_dropped_while_it_is_awaited_wakes_nobody() {
     });
     assert_eq!(awaiting.wakes(), 0);
 }
+
+#[test]
+fn who_joins_many_that_have_finished_lets_others_run() {
+    let _guard = kit::watchdog(10);
+    let turns = Rc::new(Cell::new(0));
+    let count = Rc::clone(&turns);
+    block_on(async {
+        let finished: Vec<_> = (0..1_000).map(|n| spawn(async move { n })).collect();
+        _ = spawn(async move {
+            loop {
+                count.set(count.get() + 1);
+                yield_now().await;
+            }
+        });
+        yield_now().await;
+        let before = turns.get();
+        for (n, task) in finished.into_iter().enumerate() {
+            assert_eq!(task.await.unwrap(), n);
+        }
+        assert!(turns.get() - before >= 5, "nobody else has run meanwhile");
+    });
+}
