@@ -188,3 +188,17 @@ impl Rest {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Line, POLLER};
+
+    // G18
+    #[test]
+    fn keys_begin_anew_after_the_last() {
+        let mut line = Line { keys: u32::MAX - 1, ..Line::default() };
+        // Neither zero, which is nobody's, nor that of the poll functions.
+        let keys = [line.new_key(), line.new_key(), line.new_key()];
+        assert_eq!(keys, [u32::MAX, POLLER + 1, POLLER + 2]);
+    }
+}

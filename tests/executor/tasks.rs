@@ -10,7 +10,8 @@ use std::cell::{Cell, RefCell};
 use std::future::{Future, pending, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::task::{Poll, Waker};
 use std::thread;
 use std::time::Duration;
@@ -322,6 +323,49 @@ fn the_last_poller_of_a_handle_is_woken() {
             assert_eq!(result.map(|it| it.is_err()), Poll::Ready(abort));
         });
         assert_eq!((first.wakers(), last.wakers()), (1, 1));
+    }
+}
+
+// B17: the task ends on its own thread while another one, which awaits it, leaves its waker.
+#[test]
+fn a_result_that_comes_while_the_waker_is_left_is_told() {
+    let _guard = kit::watchdog(20);
+    for round in 0..100 {
+        let gate = Gate::new();
+        let ended = Arc::new(AtomicBool::new(false));
+        let (passes, notes) = (gate.pass(), Arc::clone(&ended));
+        block_on(async {
+            let mut task = spawn(async move {
+                passes.await;
+                notes.store(true, Ordering::SeqCst);
+                7
+            });
+            settle().await;
+            let woken = Arc::new(AtomicBool::new(false));
+            let wakes = Arc::clone(&woken);
+            let lets_it_end = move || {
+                gate.open();
+                kit::eventually("the task ends", || ended.load(Ordering::SeqCst));
+                // Its result is there by now, or is just being handed over.
+                thread::sleep(Duration::from_micros(round % 4 * 50));
+            };
+            let elsewhere = thread::spawn(move || {
+                let waker = kit::hostile()
+                    .on_clone(lets_it_end)
+                    .on_wake(move || wakes.store(true, Ordering::SeqCst))
+                    .waker();
+                let mut polled = kit::poll_with(&mut task, &waker);
+                if polled.is_pending() {
+                    kit::eventually("a wake", || woken.load(Ordering::SeqCst));
+                    polled = kit::poll_with(&mut task, &waker);
+                }
+                assert!(matches!(polled, Poll::Ready(Ok(7))));
+            });
+            while !elsewhere.is_finished() {
+                sleep(Duration::from_micros(100)).await;
+            }
+            elsewhere.join().unwrap();
+        });
     }
 }
 
