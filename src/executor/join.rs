@@ -6,14 +6,13 @@ use std::fmt;
 use std::future::Future;
 use std::panic::{self, AssertUnwindSafe};
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, Waker};
 use std::thread;
 
 use pin_project_lite::pin_project;
 
 use super::scheduler::{Task, TaskBody};
 use crate::panics::{FirstPanic, Payload};
-use crate::reactor;
 use crate::sys::abort;
 use crate::sys::lock::Lock;
 use crate::sys::task_cell::{Body, Giver, Taker, vacant};
@@ -90,10 +89,6 @@ impl<T> Future for JoinHandle<T> {
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        if self.result.is_given() {
-            // Who joins thousands that have finished lets others run now and then.
-            ready!(reactor::spend_budget(cx));
-        }
         self.result.poll(cx.waker()).map(|result| match result {
             Some(result) => result,
             None => panic!("a `JoinHandle` was polled again after it gave its result"),

@@ -430,8 +430,10 @@ impl Scheduler {
             }
             return polled;
         }
-        // Nobody has a waker, and it has not woken itself: only an abort can bring its next poll.
-        if polled.is_pending() && !spare.is_queued() && !body.is_detached() {
+        // Nobody has a waker, and it has not woken itself: only an abort can bring its next poll, one that
+        // may come yet, or one that has come during this poll from a handle that is gone by now.
+        let may_be_aborted = !body.is_detached() || body.parts().0.is_ordered();
+        if polled.is_pending() && !spare.is_queued() && may_be_aborted {
             body.parts().0.keep(Arc::clone(&spare.task));
         } else {
             self.spare.set(Some(spare));

@@ -91,10 +91,10 @@ impl<H> Runner<H> {
         (&runner.0.header().head, Polling(&runner.0))
     }
 
-    /// Whether the taker is gone, for good.
+    /// Whether the taker is gone, for good. If so, what it did with the head before is seen.
     #[inline]
     pub(crate) fn is_detached(&self) -> bool {
-        self.0.header().state.load(Ordering::Relaxed) == GONE
+        self.0.header().state.load(Ordering::Acquire) == GONE
     }
 
     /// Hands the output over, and gets the waker of who waits for it. If nobody does or will, the output
