@@ -1,6 +1,6 @@
 //! What is counted, and what has to be equal.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -68,14 +68,11 @@ impl fmt::Display for Report {
 
 /// A table of counts in one thread.
 #[derive(Debug, Default)]
-pub(crate) struct Counts(Cell<BTreeMap<&'static str, u64>>);
+pub(crate) struct Counts(RefCell<BTreeMap<&'static str, u64>>);
 
 impl Counts {
     fn with<R>(&self, f: impl FnOnce(&mut BTreeMap<&'static str, u64>) -> R) -> R {
-        let mut counts = self.0.take();
-        let result = f(&mut counts);
-        self.0.set(counts);
-        result
+        f(&mut self.0.borrow_mut())
     }
 
     pub(crate) fn add(&self, name: &'static str, more: u64) {

@@ -4,8 +4,9 @@ use crate::accounts::Counts;
 use crate::kit::timers::Random;
 use crate::{children, kit};
 use selio::net::{TcpListener, TcpStream};
-use selio::time::{interval, sleep};
-use selio::{Signals, block_on, spawn};
+use selio::signal::Signals;
+use selio::time::sleep;
+use selio::{Timer, block_on, spawn};
 use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
@@ -134,10 +135,10 @@ async fn listen(world: Rc<World>, mut signals: Signals) {
 
 /// A timer that is late tells of a loop that stands still.
 async fn canary(world: Rc<World>) {
-    let mut ticks = interval(Duration::from_millis(5));
     let mut waited = waited_for_a_core();
-    while let Some(due) = ticks.next_deadline() {
-        ticks.next().await;
+    loop {
+        let due = Instant::now() + Duration::from_millis(5);
+        Timer::at(due).await;
         let late = due.elapsed();
         let now = waited_for_a_core();
         let stolen = now.zip(waited).map_or(late, |(now, before)| now.saturating_sub(before));
