@@ -279,7 +279,7 @@ async fn part_waits(count: u32, first: Duration) {
 
 /// The timeouts of the waits of a part.
 fn timeouts(part: &str) -> Vec<Duration> {
-    if timers::is_refused() {
+    if kit::timers::is_refused() {
         kit::pass_over("waits are counted in milliseconds without `epoll_pwait2`");
     }
     let Some((ended, trace)) = kit::rerun(part).strace() else {

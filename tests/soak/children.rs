@@ -8,7 +8,7 @@ use std::io;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Stdio};
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Starts one child after the other.
 pub(crate) async fn run(world: Rc<World>, seed: u64) {
@@ -23,6 +23,8 @@ pub(crate) async fn run(world: Rc<World>, seed: u64) {
             Err(error) => panic!("a child cannot be had: {error}"),
         }
         world.done();
+        // Others shall have something of the processor, too.
+        sleep(Duration::from_millis(random.below(20))).await;
     }
 }
 
@@ -63,9 +65,9 @@ fn exit(code: i32) -> ExitStatus {
 }
 
 fn start(world: &World, program: &str, args: &[&str]) -> io::Result<Child> {
-    let child = Command::new(program).args(args).stdin(Stdio::null()).kill_on_drop(true).spawn()?;
-    world.counts.add("started", 1);
-    Ok(child)
+    let mut command = Command::new(program);
+    command.args(args).stdin(Stdio::null()).kill_on_drop(true);
+    begin(world, &mut command)
 }
 
 async fn ends(world: &World, mut child: Child, how: ExitStatus) -> io::Result<bool> {
@@ -79,13 +81,20 @@ async fn ends(world: &World, mut child: Child, how: ExitStatus) -> io::Result<bo
     }
 }
 
+fn begin(world: &World, command: &mut Command) -> io::Result<Child> {
+    let start = Instant::now();
+    let child = command.spawn();
+    world.counts.add("starting_us", start.elapsed().as_micros() as u64);
+    world.counts.add("started", u64::from(child.is_ok()));
+    child
+}
+
 /// What goes in comes out.
 async fn talks(world: &World, random: &mut Random) -> io::Result<bool> {
     let said: Vec<u8> = (0..random.below(200_000)).map(|at| (at % 251) as u8).collect();
     let mut command = Command::new("cat");
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
-    let child = command.spawn()?;
-    world.counts.add("started", 1);
+    let child = begin(world, &mut command)?;
     match child.output_with_input(&said).await {
         Ok(output) => Ok(output.status.success() && output.stdout == said),
         Err(error) => {

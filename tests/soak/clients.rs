@@ -19,8 +19,8 @@ pub(crate) const SEED: &str = "SELIO_SOAK_SEED";
 pub(crate) const SECONDS: &str = "SELIO_SOAK_PHASE";
 pub(crate) const FIRST_VALUE: &str = "SELIO_SOAK_FIRST_VALUE";
 
-/// How many there are at once in a crowd, if so many descriptors may be open.
-const CROWD: u64 = 10_000;
+/// How many there are at once in a crowd for each second, if so many descriptors may be open.
+const CROWD: u64 = 1000;
 
 /// What all clients share.
 #[derive(Debug)]
@@ -32,20 +32,22 @@ struct World {
 
 pub(crate) fn run() {
     let limit = rlimit::increase_nofile_limit(u64::MAX).unwrap_or(1024);
+    let secs = number(SECONDS).unwrap();
     let world = Rc::new(World {
         counts: Counts::default(),
         server: std::env::var(ADDRESS).unwrap().parse().unwrap(),
-        until: Instant::now() + Duration::from_secs(number(SECONDS).unwrap()),
+        until: Instant::now() + Duration::from_secs(secs),
     });
-    block_on(everybody(&world, limit)).expect("no client sees an error");
+    block_on(everybody(&world, (CROWD * secs).min(limit.saturating_sub(300))))
+        .expect("no client sees an error");
     println!("{}", world.counts.report());
 }
 
-async fn everybody(world: &Rc<World>, limit: u64) -> io::Result<()> {
+async fn everybody(world: &Rc<World>, size: u64) -> io::Result<()> {
     let mut clients: Vec<JoinHandle<io::Result<()>>> = Vec::new();
     let seed = number(SEED).unwrap() * 1000;
     clients.push(spawn(rain(Rc::clone(world))));
-    clients.push(spawn(crowd(Rc::clone(world), CROWD.min(limit.saturating_sub(300)))));
+    clients.push(spawn(crowd(Rc::clone(world), size)));
     for number in seed..seed + 10 {
         clients.push(spawn(honest(Rc::clone(world), number)));
         clients.push(spawn(honest(Rc::clone(world), number + 100)));

@@ -56,7 +56,7 @@ fn everything_at_once() {
     let mut level = None;
     for number in 1..=phases {
         sent.add(&clients(&server.address, server.pid, number, phase, sent.get("values")));
-        let account = server.ask("account");
+        let account = server.account();
         println!("phase {number}: {account}");
         account.assert_even(&sent);
         // The first look comes while tables grow to what the load makes of them.
@@ -89,8 +89,9 @@ impl Server {
         Self { pid: process.id(), process, orders, answers, address }
     }
 
-    fn ask(&mut self, order: &str) -> Report {
-        writeln!(self.orders, "{order}").expect("the server listens");
+    /// Has all become quiet, and asks what was counted.
+    fn account(&mut self) -> Report {
+        self.orders.write_all(b"?").expect("the server listens");
         Report::parse(&line(&mut self.answers))
     }
 
