@@ -43,9 +43,10 @@ impl Report {
         // Some of what was said back to who resets is on its way for ever.
         assert!(self.get("sent") >= sent.get("verified"), "bytes from nowhere: {self}, {sent}");
         assert_eq!(self.get("accepted"), sent.get("connected"), "a connection is missing: {self}");
-        // A loop that stands still stands still for every tick: one in a thousand is the machine's.
+        // On a free core none is late. A busy one is slow in all it does, and a loop that stands still is
+        // late for every tick.
         let late = self.get("late_ticks");
-        assert!(late <= 3 + self.get("ticks") / 200, "the canary comes late: {self}");
+        assert!(late <= 5 + self.get("ticks") / 50, "the canary comes late: {self}");
     }
 
     /// Nothing has grown.
