@@ -55,7 +55,7 @@ fn refusal() -> Option<i32> {
 
 /// Whether the running case may have pidfds.
 pub fn has_pidfd() -> bool {
-    refusal().is_none()
+    refusal().is_none() && kit::has_call(libc::SYS_pidfd_open)
 }
 
 /// A part of the running case, in the same mode.

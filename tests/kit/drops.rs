@@ -20,6 +20,9 @@ struct Slot {
     foreign: AtomicUsize,
 }
 
+/// All that were ever made, so that who looks for leaks finds them known.
+static KEPT: Mutex<Vec<&'static Slot>> = Mutex::new(Vec::new());
+
 /// A `!Send` value that tells its log where and how often it is dropped.
 #[derive(Debug)]
 pub struct DropCheck {
@@ -34,11 +37,12 @@ impl DropLog {
 
     /// A new value that belongs to the calling thread.
     pub fn check(&self) -> DropCheck {
-        let slot = Box::leak(Box::new(Slot {
+        let slot: &'static Slot = Box::leak(Box::new(Slot {
             home: thread::current().id(),
             drops: AtomicUsize::new(0),
             foreign: AtomicUsize::new(0),
         }));
+        KEPT.lock().unwrap().push(slot);
         self.slots.lock().unwrap().push(slot);
         DropCheck { slot, not_send: PhantomData }
     }

@@ -56,7 +56,7 @@ pub use process::{
     sigqueue, unblock_signal, wait_status,
 };
 pub use rerun::{CASE_VARIABLE, Ended, Rerun, example, rerun};
-pub use seccomp::{Refusal, refuse, refuse_all, refuse_when};
+pub use seccomp::{Refusal, has_call, refuse, refuse_all, refuse_when};
 pub use strace::{Trace, mark, strace_counts, strace_log};
 pub use wakers::{
     CountingWaker, Hostile, closure_waker, hostile, noop_waker, panics_on_clone, panics_on_drop,

@@ -39,6 +39,15 @@ pub fn refuse_all(refusals: &[Refusal]) {
     install(&program(arch, refusals));
 }
 
+/// Whether the kernel has this system call, and lets this process use it. It is tried with a first
+/// argument of -1, which has to be a wrong one.
+pub fn has_call(call: libc::c_long) -> bool {
+    // SAFETY: the call looks at nothing after it has seen that its first argument is wrong.
+    let returned = unsafe { libc::syscall(call, -1, 0, 0, 0, 0, 0) };
+    let errno = io::Error::last_os_error().raw_os_error();
+    returned != -1 || ![Some(libc::ENOSYS), Some(libc::EPERM)].contains(&errno)
+}
+
 /// The kernel's number of this architecture (linux/audit.h).
 fn audit_arch() -> Option<u32> {
     match std::env::consts::ARCH {

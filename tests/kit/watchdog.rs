@@ -8,6 +8,15 @@ use std::time::Duration;
 /// The time a test gets unless it asks for another one.
 pub const WATCHDOG_SECS: u64 = 10;
 
+/// Set where everything takes so many times longer, as under a sanitizer.
+const PATIENCE_VARIABLE: &str = "SELIO_TEST_PATIENCE";
+
+/// A time limit as it is where this runs.
+pub(super) fn limit(secs: u64) -> Duration {
+    let times = std::env::var(PATIENCE_VARIABLE).ok().and_then(|times| times.parse().ok());
+    Duration::from_secs(secs * times.unwrap_or(1_u64))
+}
+
 /// Aborts the process, naming the test, unless it is dropped in time.
 #[must_use = "the watchdog guards only as long as it lives"]
 #[derive(Debug)]
@@ -23,8 +32,10 @@ pub struct Watchdog {
 pub fn watchdog(secs: u64) -> Watchdog {
     let test = super::case_name();
     let (done, wait) = mpsc::channel::<()>();
+    let limit = limit(secs);
+    let secs = limit.as_secs();
     let thread = thread::spawn(move || {
-        if wait.recv_timeout(Duration::from_secs(secs)) == Err(RecvTimeoutError::Timeout) {
+        if wait.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
             // Not `eprintln!`: libtest would capture it and the abort would lose it.
             let message =
                 format!("\nwatchdog: test `{test}` still runs after {secs} s: it hangs\n");

@@ -410,6 +410,9 @@ fn which_timer_has_expired() {
     let first = info.timer_id();
     assert_eq!(one_key(&mut selector).signal_info().unwrap().timer_id(), first);
     assert!(format!("{info:?}").starts_with("SignalInfo { signo: "));
+    // Else it would go on when the selector is gone, and end the process.
+    // SAFETY: the timer was made above, and is not used again.
+    assert_eq!(unsafe { libc::timer_delete(timer) }, 0, "timer_delete");
 }
 
 // D10, as far as it is documented: children are born with the mask of the thread that starts them.
