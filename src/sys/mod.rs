@@ -7,6 +7,7 @@ pub(crate) mod descriptor;
 pub(crate) mod epoll;
 pub(crate) mod event_fd;
 pub(crate) mod fork;
+mod futex;
 #[cfg(feature = "hyper")]
 pub(crate) mod hyper_buffer;
 pub(crate) mod inet;
