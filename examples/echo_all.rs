@@ -10,10 +10,15 @@
 
 use std::error::Error;
 use std::io::{self, Read, Write};
+use std::time::Duration;
 
 use selio::io::Async;
 use selio::net::{PathListener, TcpListener, UdpSocket};
 use selio::signal::shutdown;
+use selio::time::sleep;
+
+/// How long receiving datagrams rests after an error, which may come at every call.
+const PAUSE: Duration = Duration::from_millis(50);
 
 fn main() -> Result<(), Box<dyn Error>> {
     let addresses: Vec<String> = std::env::args().skip(1).collect();
@@ -97,12 +102,16 @@ async fn answer(socket: UdpSocket) {
     // No datagram is longer than that.
     let mut buffer = vec![0; 65_536];
     loop {
-        let answered = async {
-            let (length, from) = socket.recv_from(&mut buffer).await?;
-            socket.send_to(&buffer[..length], from).await
+        let (length, from) = match socket.recv_from(&mut buffer).await {
+            Ok(received) => received,
+            Err(error) => {
+                eprintln!("cannot receive for now: {error}");
+                sleep(PAUSE).await;
+                continue;
+            }
         };
         // One that cannot be answered is lost, as datagrams may be.
-        if let Err(error) = answered.await {
+        if let Err(error) = socket.send_to(&buffer[..length], from).await {
             eprintln!("a datagram is lost: {error}");
         }
     }

@@ -5,13 +5,14 @@
 //!
 //! Run it with `cargo run --release --example netcat -- 127.0.0.1 7777`.
 
+use std::error::Error;
 use std::io;
 use std::net;
 
 use selio::io::{ReadHalf, WriteHalf, stdin, stdout};
 use selio::net::TcpStream;
 
-fn main() -> io::Result<()> {
+fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [host, port] = &arguments[..] else {
         eprintln!("usage: netcat HOST PORT");
@@ -20,12 +21,13 @@ fn main() -> io::Result<()> {
     let port: u16 = port.parse().map_err(|_| io::Error::other("PORT is a number up to 65535"))?;
     selio::block_on(async {
         let (server, writer) = TcpStream::connect((host.as_str(), port)).await?.into_split();
-        selio::spawn(async {
-            if let Err(error) = send(writer).await {
-                eprintln!("netcat: {error}");
-            }
-        });
-        receive(server).await
+        let sending = selio::spawn(send(writer));
+        receive(server).await?;
+        // More input may come, but nobody hears it any more.
+        if sending.is_finished() {
+            sending.await??;
+        }
+        Ok(())
     })
 }
 

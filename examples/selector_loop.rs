@@ -58,7 +58,12 @@ fn main() -> io::Result<()> {
 
     let time_is_up = SelectEvent::new()?;
     selector.register_event(&time_is_up, Source::TimeIsUp)?;
-    let client = thread::spawn(move || talk(address, &time_is_up));
+    // The loop ends when the client does, however that went.
+    let client = thread::Builder::new().spawn(move || {
+        let talked = talk(address);
+        time_is_up.trigger()?;
+        talked
+    })?;
 
     Server { selector, listener, clients: HashMap::new(), helper }.run()?;
     client.join().expect("the client does not panic")
@@ -131,8 +136,8 @@ fn echo(client: &mut TcpStream) -> io::Result<bool> {
     }
 }
 
-/// The other side of the wire, in a thread of its own: three questions, a pause, and the end.
-fn talk(address: SocketAddr, time_is_up: &SelectEvent) -> io::Result<()> {
+/// The other side of the wire, in a thread of its own: three questions, and a pause.
+fn talk(address: SocketAddr) -> io::Result<()> {
     let mut stream = TcpStream::connect(address)?;
     for word in ["one", "two", "three"] {
         stream.write_all(word.as_bytes())?;
@@ -143,5 +148,5 @@ fn talk(address: SocketAddr, time_is_up: &SelectEvent) -> io::Result<()> {
     }
     drop(stream);
     thread::sleep(Duration::from_millis(900));
-    time_is_up.trigger()
+    Ok(())
 }

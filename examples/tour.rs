@@ -4,7 +4,8 @@
 //! Each step checks what it shows and prints a line with what it measured; the program ends with an
 //! error if one of them fails. It needs nothing but this repository and takes a few seconds.
 //!
-//! Run it with `cargo run --release --example tour`.
+//! Run it with `cargo run --release --example tour`. An argument tells how many things each client
+//! says (1000).
 
 use std::error::Error;
 use std::hash::{DefaultHasher, Hasher};
@@ -23,7 +24,6 @@ use selio::time::{Timer, timeout};
 type Outcome<T = String> = Result<T, Box<dyn Error>>;
 
 const CLIENTS: u64 = 100;
-const MESSAGES: u64 = 1_000;
 const SIZE: usize = 64;
 
 /// Longer than anything here takes.
@@ -32,9 +32,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const SIGKILL: i32 = 9;
 
 fn main() -> Outcome<()> {
+    let messages = std::env::args().nth(1).map_or(Ok(1_000), |messages| messages.parse())?;
     println!("A tour of selio: everything below happens in one thread.\n");
     selio::block_on(async {
-        step("echo", echo().await)?;
+        step("echo", echo(messages).await)?;
         step("timers", timers().await)?;
         step("timeout", a_timeout().await)?;
         step("other threads", other_threads().await)?;
@@ -63,7 +64,7 @@ fn check(holds: bool, what: &str) -> Outcome<()> {
 }
 
 /// A server and its clients share the thread: each connection has a task at both ends.
-async fn echo() -> Outcome {
+async fn echo(messages: u64) -> Outcome {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
     let server = selio::spawn(async move {
@@ -76,7 +77,9 @@ async fn echo() -> Outcome {
     let start = Instant::now();
     let clients: Vec<_> = (0..CLIENTS)
         .map(|seed| {
-            selio::spawn(async move { client(TcpStream::connect(address).await?, seed).await })
+            selio::spawn(
+                async move { client(TcpStream::connect(address).await?, seed, messages).await },
+            )
         })
         .collect();
     for client in clients {
@@ -84,10 +87,10 @@ async fn echo() -> Outcome {
     }
     server.abort();
     let took = start.elapsed();
-    let total = CLIENTS * MESSAGES;
+    let total = CLIENTS * messages;
     let rate = total as f64 / took.as_secs_f64();
     Ok(format!(
-        "{CLIENTS} clients said {MESSAGES} things each and heard them back: {total} answers in {took:.2?}, {rate:.0} a second"
+        "{CLIENTS} clients said {messages} things each and heard them back: {total} answers in {took:.2?}, {rate:.0} a second"
     ))
 }
 
@@ -102,11 +105,11 @@ async fn answer(stream: TcpStream) -> std::io::Result<()> {
 }
 
 /// Says if the digest of all that was heard is that of all that was said.
-async fn client(stream: TcpStream, seed: u64) -> std::io::Result<bool> {
+async fn client(stream: TcpStream, seed: u64, messages: u64) -> std::io::Result<bool> {
     stream.set_nodelay(true)?;
     let (mut said, mut heard) = (DefaultHasher::new(), DefaultHasher::new());
     let mut message = [0; SIZE];
-    for number in 0..MESSAGES {
+    for number in 0..messages {
         for (i, byte) in message.iter_mut().enumerate() {
             *byte = (seed * 31 + number * 7 + i as u64) as u8;
         }
@@ -148,15 +151,16 @@ async fn a_timeout() -> Outcome {
 async fn other_threads() -> Outcome {
     let (event, here, handle) = (Event::new()?, thread::current().id(), selio::handle());
     let trigger = event.trigger();
-    let worker = thread::spawn(move || {
+    let worker = thread::Builder::new().spawn(move || {
         thread::sleep(Duration::from_millis(20));
         let sent = Instant::now();
         trigger.trigger().map(|()| sent)
-    });
+    })?;
     timeout(PATIENCE, event.wait()).await??;
     let woken = Instant::now();
     let sent = worker.join().map_err(|_| "the thread panicked")??;
-    let order = thread::spawn(move || handle.spawn(|| async { thread::current().id() }));
+    let order =
+        thread::Builder::new().spawn(move || handle.spawn(|| async { thread::current().id() }))?;
     let order = order.join().map_err(|_| "the thread panicked")?;
     check(timeout(PATIENCE, order).await?? == here, "what a thread sends runs here")?;
     let took = woken.saturating_duration_since(sent);

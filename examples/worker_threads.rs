@@ -38,14 +38,14 @@ async fn count_below(limit: u64) -> Result<(), Box<dyn Error>> {
     let check = selio::unblock(move || sieve(limit));
     let (progress, next) = (Event::new()?, Arc::new(AtomicU64::new(0)));
     let threads = thread::available_parallelism()?.get();
-    let workers: Vec<_> = (0..threads)
+    let workers = (0..threads)
         .map(|_| {
             // Made here, in the loop it leads to, and sent to the thread.
             let (next, handle) = (Arc::clone(&next), selio::handle());
             let trigger = progress.trigger();
-            thread::spawn(move || work(limit, &next, &handle, &trigger))
+            thread::Builder::new().spawn(move || work(limit, &next, &handle, &trigger))
         })
-        .collect();
+        .collect::<Result<Vec<_>, _>>()?;
     println!("{threads} threads look for the primes below {limit}");
     let printer = selio::spawn(print_progress(progress));
     for worker in workers {

@@ -8,18 +8,19 @@ mod table;
 
 use std::cell::Cell;
 use std::future::Future;
+use std::mem;
+use std::ops::Deref;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 pub use driver::Driver;
 pub use handle::Handle;
-use join::Joined;
 pub(crate) use join::{Completion, completion};
 pub use join::{JoinError, JoinHandle};
-use scheduler::{Polled, Scheduler};
+use scheduler::Scheduler;
 use table::TaskId;
 
 use crate::panics::FirstPanic;
@@ -65,13 +66,22 @@ const POLLS_BETWEEN_LOOKS: u32 = 61;
 #[track_caller]
 pub fn block_on<F: Future>(future: F) -> F::Output {
     let executor = match Executor::obtain() {
-        Ok(executor) => executor,
-        Err(refused) => panic!("selio cannot wait on this thread: {refused}"),
+        Some(executor) => executor,
+        None => match Executor::make() {
+            Ok(executor) => executor,
+            Err(refused) => panic!("selio cannot wait on this thread: {refused}"),
+        },
     };
-    let _budget = reactor::keep_budget();
-    let _entered = executor.scheduler.enter();
-    let output = executor.run(pin!(future));
-    executor.drop_tasks().resume();
+    // A future that is ready at once takes some nanoseconds, and so has this: what must be undone
+    // should it panic are values with destructors, and what is undone else stands here in line.
+    let running = Running(Some(executor));
+    let budget = reactor::keep_budget();
+    let entered = running.scheduler.enter();
+    let output = running.work().run(pin!(future));
+    running.work().drop_tasks().resume();
+    entered.leave();
+    drop(budget);
+    running.end();
     output
 }
 
@@ -117,32 +127,22 @@ where
     F: Future + 'static,
     F::Output: 'static,
 {
-    let mut future = Some(future);
-    let taken = Scheduler::with_current(|scheduler| {
-        let open = scheduler?;
-        let future = if open.is_closing() { None } else { future.take() };
-        Some(future.map(|future| take_in(open, future)))
-    });
-    match taken {
-        Some(Some(handle)) => handle,
-        Some(None) => {
-            drop(future);
-            // Its other end is dropped, which tells it that there will be no output.
-            completion().1
+    let (task, handle) = join::task(future);
+    let mut task = Some(task);
+    let entered = Scheduler::with_current(|scheduler| {
+        let scheduler = scheduler?;
+        if !scheduler.is_closing() {
+            task.take().into_iter().for_each(|task| scheduler.insert(task));
         }
-        None => panic!(
+        Some(())
+    });
+    if entered.is_none() {
+        panic!(
             "`selio::spawn` was called outside of `selio::block_on`: call it from a future that `block_on` runs"
-        ),
+        );
     }
-}
-
-fn take_in<F>(scheduler: &Scheduler, future: F) -> JoinHandle<F::Output>
-where
-    F: Future + 'static,
-    F::Output: 'static,
-{
-    let (completion, handle) = join::of_task(scheduler.remote(), Some(scheduler.tasks.next_id()));
-    scheduler.insert(Joined::new(future, completion));
+    // One that was refused tells its handle so.
+    drop(task);
     handle
 }
 
@@ -173,8 +173,6 @@ struct Executor {
     scheduler: Rc<Scheduler>,
     /// Ends after everything else, so that destructors of left-over tasks may still wait.
     driving: Driving,
-    /// Whether it may serve another `block_on` later.
-    keep: bool,
 }
 
 thread_local! {
@@ -198,43 +196,95 @@ enum Round<T> {
 }
 
 impl Executor {
-    /// Takes the one that is kept on this thread, or makes a new one.
-    fn obtain() -> Result<Self, Refused> {
-        if let Some(Idle { scheduler, reactor }) = IDLE.try_with(Cell::take).ok().flatten() {
-            if let Some(driving) = Driving::resume(reactor) {
-                return Ok(Executor { scheduler, driving, keep: true });
-            }
-        }
+    /// Takes the one that is kept on this thread.
+    #[inline(always)]
+    fn obtain() -> Option<Self> {
+        let Idle { scheduler, reactor } = IDLE.try_with(Cell::take).ok()??;
+        Some(Executor { scheduler, driving: Driving::resume(reactor)? })
+    }
+
+    #[cold]
+    fn make() -> Result<Self, Refused> {
         let driving = reactor::drive()?;
-        let scheduler = Scheduler::new(driving.reactor().wakeup());
-        Ok(Executor { scheduler, driving, keep: true })
+        let scheduler = Scheduler::new(driving.reactor().wakeup(), true);
+        Ok(Executor { scheduler, driving })
     }
 
     /// One for somebody else's loop, which is woken by this eventfd.
     fn new(driving: Driving, wakeup: &Arc<EventFd>) -> Self {
-        Executor { scheduler: Scheduler::new(wakeup), driving, keep: false }
+        Executor { scheduler: Scheduler::new(wakeup, false), driving }
+    }
+
+    /// Ends, all tasks being gone, and is kept for the next `block_on` if it can be.
+    #[inline(always)]
+    fn end(self) {
+        let Executor { scheduler, driving } = self;
+        let as_new = scheduler.end();
+        let reactor = driving.end();
+        if as_new {
+            _ = IDLE.try_with(|place| place.set(Some(Idle { scheduler, reactor })));
+        }
+    }
+
+    /// Ends without having come to its end. If the root future has panicked, that panic goes on, and
+    /// those of the destructors do not.
+    #[cold]
+    fn abandon(self) {
+        if !self.scheduler.is_closing() {
+            let _entered = self.scheduler.enter();
+            self.work().drop_tasks().forget();
+        }
+        self.end();
+    }
+
+    #[inline(always)]
+    fn work(&self) -> Work<'_> {
+        Work { scheduler: &self.scheduler, reactor: self.driving.reactor() }
+    }
+}
+
+/// What an executor does until it ends. It is passed by value, so that an executor that has nothing
+/// to do need not be anywhere in memory.
+#[derive(Clone, Copy)]
+struct Work<'a> {
+    scheduler: &'a Scheduler,
+    reactor: &'a Reactor,
+}
+
+impl Work<'_> {
+    /// Polls the root future, and goes on if it is not ready at once.
+    #[inline]
+    fn run<F: Future>(self, mut root: Pin<&mut F>) -> F::Output {
+        match self.poll_root(root.as_mut()) {
+            Poll::Ready(output) => output,
+            Poll::Pending => self.go_on(root),
+        }
     }
 
     /// Runs what is ready, and sleeps when nothing is, until the root future is done.
-    fn run<F: Future>(&self, mut root: Pin<&mut F>) -> F::Output {
-        // Made by the first turn: a future that is ready at once needs none.
+    #[inline(never)]
+    fn go_on<F: Future>(self, mut root: Pin<&mut F>) -> F::Output {
+        // Made by the first turn: not each future that waits waits for the kernel.
         let mut turn = None;
-        if let Poll::Ready(output) = self.poll_root(root.as_mut()) {
-            return output;
-        }
         loop {
-            match self.round(root.as_mut()) {
+            let limit = match self.round(root.as_mut()) {
                 Round::Done(output) => return output,
-                Round::Idle => self.turn(None, &mut turn),
-                Round::Busy => self.look(&mut turn),
-            }
+                Round::Idle => None,
+                Round::Busy => {
+                    // Tasks that never let the queue be empty must not keep out what other threads
+                    // have made ready.
+                    self.scheduler.collect_remote();
+                    Some(Duration::ZERO)
+                }
+            };
+            self.turn(limit, &mut turn);
         }
     }
 
     /// Polls what is ready, also what it makes ready, but not for ever: what other threads queue
     /// counts as well, for they may never stop.
     #[inline]
-    fn round<F: Future>(&self, mut root: Pin<&mut F>) -> Round<F::Output> {
+    fn round<F: Future>(self, mut root: Pin<&mut F>) -> Round<F::Output> {
         for _ in 0..POLLS_BETWEEN_LOOKS {
             match self.scheduler.next() {
                 Some(id) if !id.is_root() => self.poll_task(id),
@@ -251,40 +301,39 @@ impl Executor {
     }
 
     #[inline(always)]
-    fn poll_root<F: Future>(&self, root: Pin<&mut F>) -> Poll<F::Output> {
+    fn poll_root<F: Future>(self, root: Pin<&mut F>) -> Poll<F::Output> {
         reactor::refill_budget();
         root.poll(&mut Context::from_waker(self.scheduler.root_waker()))
     }
 
     #[inline]
-    fn poll_task(&self, id: TaskId) {
+    fn poll_task(self, id: TaskId) {
         let Some(mut task) = self.scheduler.tasks.take(id) else { return };
         reactor::refill_budget();
-        let polled = self.scheduler.poll(id, &mut task);
-        if matches!(polled, Polled::Pending) {
+        if self.scheduler.poll(id, &mut task).is_pending() {
             return self.scheduler.tasks.put_back(id, task);
         }
         self.scheduler.tasks.remove(id);
         // An output that nobody can await is dropped here. Its panic is a detached task's: the hook
         // reports it, no more.
         let mut panics = FirstPanic::default();
-        panics.note(|| drop(task));
+        let mut joiner = None;
+        panics.note(|| joiner = task.hand_over());
         panics.forget();
-        if let Polled::DoneFor(joiner) = polled {
-            joiner.wake();
-        }
+        joiner.into_iter().for_each(Waker::wake);
     }
 
     /// Asks the kernel what has become ready meanwhile, without waiting.
-    fn look(&self, turn: &mut Option<Turn>) {
+    fn look(self, turn: &mut Option<Turn>) {
         self.turn(Some(Duration::ZERO), turn);
         self.scheduler.collect_remote();
     }
 
-    fn turn(&self, limit: Option<Duration>, turn: &mut Option<Turn>) {
+    #[inline(always)]
+    fn turn(self, limit: Option<Duration>, turn: &mut Option<Turn>) {
         let turn = turn.get_or_insert_with(Turn::new);
         let may_rest = |sleep| self.scheduler.may_rest(sleep);
-        if let Err(error) = self.driving.turn(limit, turn, may_rest) {
+        if let Err(error) = self.reactor.turn(limit, turn, may_rest) {
             panic!("selio cannot wait on this thread any more: epoll_wait: {error}");
         }
         self.scheduler.woke_up();
@@ -293,29 +342,48 @@ impl Executor {
 
     /// Drops the tasks that are left. They may still wake, wait and nest; they cannot spawn.
     #[inline]
-    fn drop_tasks(&self) -> FirstPanic {
+    fn drop_tasks(self) -> FirstPanic {
+        if self.scheduler.close() { self.drop_left_over() } else { FirstPanic::default() }
+    }
+
+    #[cold]
+    fn drop_left_over(self) -> FirstPanic {
         let mut panics = FirstPanic::default();
-        if self.scheduler.close() {
-            for task in self.scheduler.tasks.take_all() {
-                panics.note(|| drop(task));
-            }
+        for task in self.scheduler.tasks.take_all() {
+            panics.note(|| drop(task));
         }
         panics
     }
 }
 
-impl Drop for Executor {
-    fn drop(&mut self) {
-        if !self.scheduler.is_closing() {
-            // The root future has panicked: that panic goes on, those of the destructors do not.
-            let _entered = self.scheduler.enter();
-            self.drop_tasks().forget();
+/// An executor that has begun, and ends also if somebody panics.
+struct Running(Option<Executor>);
+
+impl Running {
+    #[inline(always)]
+    fn end(mut self) {
+        let executor = self.0.take();
+        mem::forget(self);
+        if let Some(executor) = executor {
+            executor.end();
         }
-        let as_new = self.scheduler.end();
-        let reactor = self.driving.end();
-        if let Some(reactor) = reactor.filter(|_| as_new && self.keep) {
-            let idle = Idle { scheduler: Rc::clone(&self.scheduler), reactor };
-            _ = IDLE.try_with(|place| place.set(Some(idle)));
+    }
+}
+
+impl Deref for Running {
+    type Target = Executor;
+
+    #[inline(always)]
+    fn deref(&self) -> &Executor {
+        self.0.as_ref().expect("it runs until it is ended")
+    }
+}
+
+impl Drop for Running {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(executor) = self.0.take() {
+            executor.abandon();
         }
     }
 }

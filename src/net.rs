@@ -3,6 +3,7 @@
 //! The types are [`Async`](crate::Async) around those of std, so everything that `Async` can do
 //! they can do, too.
 
+mod accepting;
 mod address;
 mod connect;
 mod descriptors;

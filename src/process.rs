@@ -55,6 +55,7 @@ use crate::sys::pid_fd::Pid;
 /// # Ok(())
 /// # }
 /// ```
+#[inline]
 pub fn exited(pid: u32) -> impl Future<Output = io::Result<()>> + use<> {
     let watch = watch(pid);
     async move {
@@ -63,6 +64,7 @@ pub fn exited(pid: u32) -> impl Future<Output = io::Result<()>> + use<> {
     }
 }
 
+#[inline]
 fn watch(pid: u32) -> io::Result<Async<ExitFd>> {
     ExitFd::open(Pid::new(pid)?, Spare::keep()?).map(ExitFd::watch)
 }

@@ -64,6 +64,10 @@ pub(crate) struct Reactor {
     driven: AtomicUsize,
     /// Set before a waiter from another thread relies on `driven`.
     lends: AtomicBool,
+    /// How many sources are registered, or more: only their waiters rely on `driven`. Written under
+    /// the selector's lock. It grows on this thread only, which therefore never takes it for zero
+    /// when it is not.
+    watched: AtomicUsize,
 }
 
 thread_local! {
@@ -106,6 +110,7 @@ impl Reactor {
             wakeup: Arc::new(wakeup),
             driven: AtomicUsize::new(0),
             lends: AtomicBool::new(false),
+            watched: AtomicUsize::new(0),
         }))
     }
 
@@ -155,8 +160,9 @@ impl Reactor {
 
     /// Waits until something is ready, a deadline has come or `limit` has passed, and gathers the
     /// wakers of what is. Wakes nothing. `may_rest` says, where the thread spins, whether it may go
-    /// on, and is told so before it sleeps.
-    fn turn(
+    /// on, and is told so before it sleeps; see [`spins`]. For who drives it.
+    #[inline(always)]
+    pub(crate) fn turn(
         &self,
         limit: Option<Duration>,
         turn: &mut Turn,
@@ -182,7 +188,7 @@ impl Reactor {
         may_rest: impl Fn(bool) -> bool,
     ) -> io::Result<()> {
         match spin::before(timeout) {
-            None => self.poller.wait(timeout, events),
+            None => self.poller.wait_anew(timeout, events),
             Some(spinning) => self.spin(&spinning, events, may_rest),
         }
     }
@@ -195,9 +201,13 @@ impl Reactor {
         may_rest: impl Fn(bool) -> bool,
     ) -> io::Result<()> {
         loop {
+            if spin::looks_first(|| !may_rest(false)) {
+                return Ok(());
+            }
             self.poller.wait(Some(Duration::ZERO), events)?;
             let over = spinning.is_over();
             if !events.is_empty() || !may_rest(over) {
+                spin::note_end(events.is_empty());
                 return Ok(());
             }
             if over {
@@ -230,7 +240,10 @@ impl Reactor {
             ));
         }
         let events = Events::READ | Events::WRITE | Events::PRIORITY | Events::EDGE;
-        self.selector().register_number(source.fd(), events, Arc::clone(source))
+        let mut selector = self.selector();
+        selector.register_number(source.fd(), events, Arc::clone(source))?;
+        self.watched.store(self.watched.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        Ok(())
     }
 
     fn unregister(&self, fd: RawFd) {
@@ -239,7 +252,12 @@ impl Reactor {
             // ever.
             return;
         }
-        let source = self.selector().unregister(fd);
+        let mut selector = self.selector();
+        let source = selector.unregister(fd);
+        if source.is_ok() {
+            self.watched.store(self.watched.load(Ordering::Relaxed) - 1, Ordering::Relaxed);
+        }
+        drop(selector);
         // Dropped after the lock. An error means that the descriptor was closed behind our back:
         // there is nothing left to undo.
         drop(source);
@@ -254,6 +272,7 @@ impl Reactor {
         self.is_driven()
     }
 
+    #[inline]
     fn is_driven(&self) -> bool {
         self.driven.load(Ordering::SeqCst) > 0
     }
@@ -269,6 +288,13 @@ impl Reactor {
     #[inline]
     fn end_drive(&self) -> bool {
         let left = self.driven.load(Ordering::Relaxed) - 1;
+        if left == 0 && self.is_driven_here() {
+            DRIVEN.set(0);
+        }
+        if self.watched.load(Ordering::Relaxed) == 0 {
+            self.driven.store(left, Ordering::Relaxed);
+            return false;
+        }
         self.driven.store(left, Ordering::SeqCst);
         left == 0 && self.lends.load(Ordering::SeqCst)
     }
@@ -329,7 +355,7 @@ impl std::fmt::Display for Refused {
     }
 }
 
-/// The buffers of [`Driving::turn`], kept from turn to turn. They take no memory before the first.
+/// The buffers of [`Reactor::turn`], kept from turn to turn. They take no memory before the first.
 #[derive(Debug)]
 pub(crate) struct Turn {
     events: RawEvents,
@@ -360,7 +386,7 @@ impl Turn {
         // A quiet program has one at a time.
         match self.woken.len() {
             0 => {}
-            1 => wake_all(self.woken.pop()),
+            1 => self.woken.pop().into_iter().for_each(Waker::wake),
             _ => wake_all(self.woken.drain(..)),
         }
     }
@@ -413,11 +439,13 @@ fn take_awaiting() -> Vec<Waker> {
 }
 
 impl Driving {
+    /// Begins with the reactor of this thread.
+    #[inline]
     fn begin(reactor: Arc<Reactor>) -> Self {
         let others = reactor.driven.load(Ordering::Relaxed);
         // Who does not see it yet does without this reactor.
         reactor.driven.store(others + 1, Ordering::Relaxed);
-        note_driven();
+        DRIVEN.set(reactor.id);
         let driving = Driving { reactor: Some(reactor) };
         if others == 0 && AWAITED.load(Ordering::Acquire) {
             wake_all(take_awaiting());
@@ -427,6 +455,7 @@ impl Driving {
 
     /// Begins anew with what [`end`](Self::end) has given; `None` if the thread has another reactor
     /// by now.
+    #[inline(always)]
     pub(crate) fn resume(reactor: Arc<Reactor>) -> Option<Self> {
         let still = reactor.is_current() && reactor.poller.is_ours();
         still.then(|| Self::begin(reactor))
@@ -436,22 +465,26 @@ impl Driving {
         self.reactor.as_ref().expect("it is driven until it is ended")
     }
 
-    /// See [`spins`] for `may_rest`.
-    pub(crate) fn turn(
-        &self,
-        limit: Option<Duration>,
-        turn: &mut Turn,
-        may_rest: impl Fn(bool) -> bool,
-    ) -> io::Result<()> {
-        self.reactor().turn(limit, turn, may_rest)
+    /// Ends it, and gives the reactor back. Waiters from other threads are woken.
+    #[inline(always)]
+    pub(crate) fn end(mut self) -> Arc<Reactor> {
+        let reactor = self.reactor.take();
+        mem::forget(self);
+        let reactor = reactor.expect("it is driven until it is ended");
+        Self::end_of(&reactor);
+        reactor
     }
 
-    /// Ends it, and gives the reactor back if it was not ended before. Waiters from other threads are
-    /// woken.
-    pub(crate) fn end(&mut self) -> Option<Arc<Reactor>> {
-        let reactor = self.reactor.take()?;
+    #[inline(always)]
+    fn end_of(reactor: &Reactor) {
         let lent = reactor.end_drive();
-        note_driven();
+        if lent || thread_is_ending() {
+            Self::ended(reactor, lent);
+        }
+    }
+
+    #[cold]
+    fn ended(reactor: &Reactor, lent: bool) {
         if thread_is_ending() && !reactor.is_driven() {
             // Nobody comes after us who would let go of the reactor.
             drop(Release);
@@ -459,13 +492,14 @@ impl Driving {
         if lent {
             wake_all(reactor.take_strangers());
         }
-        Some(reactor)
     }
 }
 
 impl Drop for Driving {
     fn drop(&mut self) {
-        drop(self.end());
+        if let Some(reactor) = self.reactor.take() {
+            Self::end_of(&reactor);
+        }
     }
 }
 
@@ -496,6 +530,7 @@ pub(crate) fn duplicate_here() -> Option<OwnedFd> {
     })
 }
 
+#[inline]
 fn thread_is_ending() -> bool {
     RELEASE.try_with(|_| ()).is_err()
 }
@@ -520,7 +555,7 @@ impl Drop for KeptBudget {
     }
 }
 
-/// Takes one I/O operation from the task's budget. When that is used up, the task is woken and has
+/// Takes one operation that could be done at once from the task's budget. When that is used up, the task is woken and has
 /// to come back.
 pub(crate) fn spend_budget(cx: &mut Context<'_>) -> Poll<()> {
     BUDGET_LEFT.with(|left| match left.get() {

@@ -53,7 +53,7 @@ use crate::sys::epoll::Epoll;
 use crate::sys::event_fd::EventFd;
 use crate::sys::socket;
 use kind::Kind;
-use process::Children;
+use process::ChildExits;
 use std::fmt;
 use std::io;
 use std::mem;
@@ -121,7 +121,8 @@ pub struct Selector<T> {
     look_again: bool,
     /// One bit for each signal that is registered here.
     signals: u128,
-    children: Children,
+    /// Once there was a child without a pidfd.
+    children: Option<Box<dyn ChildExits>>,
 }
 
 impl<T> Selector<T> {
@@ -149,7 +150,7 @@ impl<T> Selector<T> {
             retired: None,
             look_again: false,
             signals: 0,
-            children: Children::default(),
+            children: None,
         })
     }
 

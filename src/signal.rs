@@ -162,6 +162,7 @@ impl Signals {
     /// # Ok(())
     /// # }
     /// ```
+    #[inline]
     pub fn add(&mut self, signal: i32) -> io::Result<()> {
         if let Some(why) = signal_mask::refusal(signal) {
             let text = format!("signal {signal} cannot be waited for: {why}");
@@ -186,6 +187,7 @@ impl Signals {
     /// # Examples
     ///
     /// See [`add`](Self::add).
+    #[inline]
     pub fn remove(&mut self, signal: i32) -> bool {
         let Some(at) = self.caught.iter().position(|caught| caught.signal() == signal) else {
             return false;
@@ -212,10 +214,12 @@ impl Signals {
     /// # Examples
     ///
     /// See [`Signals`].
+    #[inline]
     pub async fn next(&mut self) -> Option<io::Result<SignalInfo>> {
         poll_fn(|cx| Pin::new(&mut *self).poll_next(cx)).await
     }
 
+    #[inline]
     fn check_process(&self) -> io::Result<()> {
         if self.process == fork::process_id() {
             return Ok(());
@@ -224,6 +228,7 @@ impl Signals {
     }
 
     /// Takes a signal, or leaves a waker if there is none.
+    #[inline]
     fn poll_take(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<SignalInfo>> {
         self.check_process()?;
         if let Some(info) = self.take()? {
@@ -247,6 +252,7 @@ impl Signals {
     /// Takes a signal that has come already. What a handler has left in the pipe, having interrupted
     /// this very thread for instance, is read now, which saves the wait that would tell; but not
     /// before this stream has a port, so that from its first poll on a thread hands out for all.
+    #[inline]
     fn take(&mut self) -> io::Result<Option<SignalInfo>> {
         let mut woken = Vec::new();
         let mut hub = Hub::lock(self.hub);
@@ -268,6 +274,7 @@ impl Signals {
 impl Stream for Signals {
     type Item = io::Result<SignalInfo>;
 
+    #[inline]
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         ready!(reactor::spend_budget(cx));
         self.poll_take(cx).map(Some)
@@ -276,12 +283,14 @@ impl Stream for Signals {
 
 /// It has no end.
 impl FusedStream for Signals {
+    #[inline]
     fn is_terminated(&self) -> bool {
         false
     }
 }
 
 impl Drop for Signals {
+    #[inline]
     fn drop(&mut self) {
         // A forked child's hub does not know us.
         if self.process == fork::process_id() {
@@ -292,6 +301,7 @@ impl Drop for Signals {
 }
 
 impl fmt::Debug for Signals {
+    #[inline]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let signals: Vec<_> = self.caught.iter().map(Caught::signal).collect();
         f.debug_struct("Signals").field("signals", &signals).finish_non_exhaustive()
@@ -326,6 +336,7 @@ impl fmt::Debug for Signals {
 /// # Ok(())
 /// # }
 /// ```
+#[inline]
 pub fn ctrl_c() -> impl Future<Output = io::Result<()>> + Send + Sync + 'static {
     let first = first(Signals::new([SIGINT]));
     async move { first.await.map(|_| ()) }
@@ -361,12 +372,14 @@ pub fn ctrl_c() -> impl Future<Output = io::Result<()>> + Send + Sync + 'static 
 /// # Ok(())
 /// # }
 /// ```
+#[inline]
 pub fn shutdown() -> impl Future<Output = io::Result<SignalInfo>> + Send + Sync + 'static {
     let hangup = Some(SIGHUP).filter(|&signal| !signal_action::is_ignored(signal));
     first(Signals::new([SIGTERM, SIGINT].into_iter().chain(hangup)))
 }
 
 /// The future of the first signal. Whatever waits for others ends with it.
+#[inline]
 async fn first(signals: io::Result<Signals>) -> io::Result<SignalInfo> {
     let mut signals = signals?;
     poll_fn(|cx| signals.poll_take(cx)).await

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, Pending};
 use std::mem;
 use std::panic::{self, AssertUnwindSafe};
 use std::pin::Pin;
@@ -74,12 +74,12 @@ where
     W: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    let (completion, handle) = completion();
+    let (completion, handle) = completion::<Pending<T>>();
     put(Box::new(move || carry_out(work, completion)));
     Unblock { handle }
 }
 
-fn carry_out<T>(work: impl FnOnce() -> T, completion: Completion<T>) {
+fn carry_out<T: 'static>(work: impl FnOnce() -> T, completion: Completion<Pending<T>>) {
     completion.complete(panic::catch_unwind(AssertUnwindSafe(work)));
 }
 

@@ -4,6 +4,8 @@
 //! dependency has one door. `unsafe` and `libc` stay in `src/sys/`. Every rule is a function over
 //! (path, text) pairs, so that the tests below also plant faults and see them found.
 
+#[path = "layers/cases.rs"]
+mod cases;
 #[path = "layers/lexer.rs"]
 mod lexer;
 #[path = "layers/rules.rs"]
@@ -12,30 +14,21 @@ mod rules;
 use rules::findings;
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::PathBuf;
 
 /// The dependencies and the like, and the only places that may mention each: a file, or a folder with
 /// a `/` at the end.
 const DOORS: [(&str, &[&str]); 9] = [
     ("libc", &["src/sys/"]),
-    (
-        "slab",
-        &[
-            "src/selector.rs",
-            "src/selector/",
-            "src/reactor/timers.rs",
-            "src/executor/table.rs",
-            "src/signal/hub.rs",
-        ],
-    ),
+    ("slab", &["src/selector.rs", "src/selector/", "src/executor/table.rs", "src/signal/hub.rs"]),
     ("futures_core", &["src/time.rs", "src/event.rs", "src/signal.rs", "src/net/"]),
     ("futures_io", &["src/io/futures_traits.rs"]),
     ("hyper", &["src/lib.rs", "src/hyper.rs", "src/io/hyper_traits.rs", "src/sys/hyper_buffer.rs"]),
     ("tokio", &["src/io/tokio_traits.rs"]),
     ("waker_fn", &["src/process/dropped.rs", "src/signal/port.rs"]),
-    ("pin_project_lite", &["src/executor/join.rs", "src/executor/scheduler.rs", "src/time.rs"]),
+    ("pin_project_lite", &["src/executor/join.rs", "src/time.rs"]),
     // Elsewhere std's safe cells do.
-    ("UnsafeCell", &["src/sys/lock.rs", "src/sys/oneshot.rs"]),
+    ("UnsafeCell", &["src/sys/fifo.rs", "src/sys/lock.rs", "src/sys/task_cell.rs"]),
 ];
 
 /// Names that have no place in this crate, and why.
@@ -57,12 +50,83 @@ fn the_sources_obey() {
     assert!(findings.is_empty(), "\n{}\n", findings.join("\n"));
 }
 
-/// All sources, as (path from the crate's root, text).
-fn sources() -> Vec<(String, String)> {
+#[test]
+fn the_table_of_cases_is_true() {
+    let files = sources().into_iter().chain(texts("tests")).collect();
+    let table = fs::read_to_string(root().join("tests/CASES.md")).unwrap();
+    assert!(table.lines().filter(|line| line.starts_with("| ")).count() > 100);
+    let findings = cases::findings(&table, &files);
+    assert!(findings.is_empty(), "\n{}\n", findings.join("\n"));
+}
+
+#[test]
+fn a_false_table_of_cases_is_found() {
+    let text = "// A01, B2: twice\n#[test]\n#[cfg(x)]\nfn one() {}\nfn none() {}\n(\"two\", f),\n";
+    let files = BTreeMap::from([("tests/a.rs".to_string(), text.to_string())]);
+    let find = |rows: &str| cases::findings(rows, &files);
+    let good = "| B2 | a title | No test: for a good reason |\n";
+    let row = |cell: &str| format!("| id | what |\n|---|---|\n| A01 | a title | {cell} |\n{good}");
+    assert_eq!(find(&row("`tests/a.rs: one, two`, and why `x: y`")), [""; 0]);
+    for (cell, what) in [
+        ("", "an empty cell"),
+        ("by its nature", "neither a test nor a reason"),
+        ("No test: x", "neither a test nor a reason"),
+        ("`tests/a.rs: one, three`", "no test `three` in `tests/a.rs`"),
+        ("`tests/a.rs: none`", "no test `none`"),
+        ("`tests/b.rs: one`", "no test `one` in `tests/b.rs`"),
+    ] {
+        let found = find(&row(cell));
+        assert!(
+            found.iter().any(|it| it.starts_with("line 3, A01: ") && it.contains(what)),
+            "{found:?}"
+        );
+    }
+    assert!(find(&row("`tests/a.rs: one`").repeat(2)).iter().any(|it| it.contains("twice")));
+    assert_eq!(find(good), ["tests/a.rs: A01 has no row"]);
+}
+
+/// Types that nobody can name: of a sealed trait, and of the feature `hyper`.
+const UNNAMED: [&str; 2] = ["Name", "Executor"];
+
+#[test]
+fn the_table_of_traits_has_every_public_type() {
+    let table = fs::read_to_string(root().join("tests/executor/auto_traits.rs")).unwrap();
+    let mut missing = Vec::new();
+    for (path, text) in sources().into_iter().filter(|(path, _)| !path.starts_with("src/sys/")) {
+        for line in text.lines().map(str::trim_start) {
+            let keyword = ["pub struct ", "pub enum ", "pub type "].into_iter();
+            let Some(rest) = keyword.filter_map(|it| line.strip_prefix(it)).next() else {
+                continue;
+            };
+            let name = rest.split(|c: char| !c.is_alphanumeric()).next().unwrap();
+            let has_row = |line: &str| {
+                let types = line.split_once(" => ").map_or("", |(types, _)| types);
+                types.split(|c: char| !c.is_alphanumeric()).any(|word| word == name)
+            };
+            if !UNNAMED.contains(&name) && !table.lines().any(has_row) {
+                missing.push(format!("{path}: {name}"));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "in no row of the table: {missing:#?}");
+}
+
+/// The crate's own folder.
+fn root() -> PathBuf {
     // Asked at run time: two checkouts with one target folder may share this binary.
     let root = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or(env!("CARGO_MANIFEST_DIR").into());
-    let root = Path::new(&root);
-    let mut folders = vec![root.join("src")];
+    PathBuf::from(root)
+}
+
+/// All sources, as (path from the crate's root, text).
+fn sources() -> Vec<(String, String)> {
+    texts("src")
+}
+
+/// All Rust files in a folder, as (path from the crate's root, text).
+fn texts(folder: &str) -> Vec<(String, String)> {
+    let root = &root();
+    let mut folders = vec![root.join(folder)];
     let mut sources = Vec::new();
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap() {

@@ -21,6 +21,7 @@ edition = "2024"
 
 [features]
 local = []
+spin = []
 uring = []
 
 [profile.release]

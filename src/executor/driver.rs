@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Instant;
 
-use super::{Executor, Round};
+use super::{Executor, Round, Running};
 use crate::reactor::{self, Turn};
 use crate::selector::{Events, Selector};
 use crate::sys::event_fd::EventFd;
@@ -76,7 +76,7 @@ pub struct Driver<F: Future> {
     wakeup: Arc<EventFd>,
     /// Holds the reactor's epoll set and that eventfd, so that there is one descriptor to be watched.
     watched: Selector<()>,
-    executor: Executor,
+    executor: Running,
 }
 
 impl<F: Future> Driver<F> {
@@ -96,7 +96,7 @@ impl<F: Future> Driver<F> {
         let mut watched = Selector::new()?;
         watched.register_handle(&wakeup, Events::READ, ())?;
         watched.register_handle(&**driving.reactor(), Events::READ, ())?;
-        let executor = Executor::new(driving, &wakeup);
+        let executor = Running(Some(Executor::new(driving, &wakeup)));
         let root = Some(Box::pin(future));
         executor.scheduler.wake_root();
         Ok(Driver { root, busy: true, turn: None, wakeup, watched, executor })
@@ -128,8 +128,8 @@ impl<F: Future> Driver<F> {
         _ = self.wakeup.read();
         // Until it is known to be otherwise, also if somebody's waker panics.
         self.busy = true;
-        self.executor.look(&mut self.turn);
-        let round = self.executor.round(root.as_mut());
+        self.executor.work().look(&mut self.turn);
+        let round = self.executor.work().round(root.as_mut());
         drop(entered);
         // Whoever waits for this to be ready is asleep, also where a `block_on` would spin.
         self.busy = !matches!(round, Round::Idle) || !self.executor.scheduler.may_rest(true);
@@ -161,7 +161,7 @@ impl<F: Future> Driver<F> {
     fn end(&mut self) {
         let _entered = self.executor.scheduler.enter();
         self.root = None;
-        self.executor.drop_tasks().resume();
+        self.executor.work().drop_tasks().resume();
     }
 }
 

@@ -12,8 +12,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use super::join::{Completion, JoinHandle, Joined, of_task};
-use super::scheduler::{Remote, Scheduler};
+use super::join::{self, Completion, JoinHandle, completion};
+use super::scheduler::Scheduler;
 use crate::panics::FirstPanic;
 use crate::sys::lock::{Guard, Lock};
 
@@ -78,7 +78,7 @@ impl Handle {
         F: Future + 'static,
         F::Output: Send + 'static,
     {
-        let (completion, handle) = of_task(&self.door.remote, None);
+        let (completion, handle) = completion();
         let order = Order { make, completion };
         self.door.inbox.put(Box::new(move |scheduler| order.carry_out(scheduler)));
         handle
@@ -98,10 +98,9 @@ pub(super) fn open(scheduler: &Scheduler) -> Handle {
     let doorman = Doorman(Arc::clone(&inbox));
     if !scheduler.is_closing() {
         // First to go, so that no order is taken in any more while the other tasks are dropped.
-        scheduler.insert_first_to_go(doorman);
+        scheduler.insert_first_to_go(join::task(doorman).0);
     }
-    let remote = Arc::clone(scheduler.remote());
-    Handle { door: Arc::new(Door { inbox, remote }) }
+    Handle { door: Arc::new(Door { inbox }) }
 }
 
 /// What is done on the executor's thread for somebody else. Dropped without being done, it says so.
@@ -143,7 +142,6 @@ impl Inbox {
 /// What all clones of a handle share: when the last goes, the doorman may go too.
 struct Door {
     inbox: Arc<Inbox>,
-    remote: Arc<Remote>,
 }
 
 impl Drop for Door {
@@ -155,17 +153,16 @@ impl Drop for Door {
 struct Doorman(Arc<Inbox>);
 
 impl Future for Doorman {
-    /// Nobody awaits the doorman.
-    type Output = Option<Waker>;
+    type Output = ();
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Waker>> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let waker = cx.waker().clone();
         let (jobs, last) = match &mut *self.0.lock() {
             Some(orders) => {
                 orders.doorman = Some(waker);
                 (std::mem::take(&mut orders.jobs), orders.last)
             }
-            None => return Poll::Ready(None),
+            None => return Poll::Ready(()),
         };
         // No job is taken in once the executor drops its tasks, but then nobody polls this either.
         if let Some(scheduler) = Scheduler::current() {
@@ -174,7 +171,7 @@ impl Future for Doorman {
             // Somebody's waker, of an order that could not be carried out; the door stays open.
             panics.forget();
         }
-        if last { Poll::Ready(None) } else { Poll::Pending }
+        if last { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 
@@ -192,12 +189,15 @@ impl Drop for Doorman {
 
 /// One order: a closure that makes the future, and where its output goes. Dropped, the closure goes
 /// first, and then the handle is told, also if the closure panics.
-struct Order<M, T> {
+struct Order<M, F: Future + 'static>
+where
+    F::Output: 'static,
+{
     make: M,
-    completion: Completion<T>,
+    completion: Completion<F>,
 }
 
-impl<M, F> Order<M, F::Output>
+impl<M, F> Order<M, F>
 where
     M: FnOnce() -> F,
     F: Future + 'static,
@@ -205,15 +205,12 @@ where
 {
     fn carry_out(self, scheduler: &Scheduler) {
         let Order { make, completion } = self;
-        if completion.abort().is_ordered() {
+        if completion.is_aborted() {
             drop(make);
             return;
         }
         match panic::catch_unwind(AssertUnwindSafe(make)) {
-            Ok(future) => {
-                completion.abort().set_task(scheduler.tasks.next_id());
-                scheduler.insert(Joined::new(future, completion));
-            }
+            Ok(future) => scheduler.insert(completion.start(future)),
             Err(payload) => completion.complete(Err(payload)),
         }
     }

@@ -6,17 +6,16 @@ use std::fmt;
 use std::future::Future;
 use std::panic::{self, AssertUnwindSafe};
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, Waker};
+use std::thread;
 
 use pin_project_lite::pin_project;
 
-use super::scheduler::Remote;
-use super::table::TaskId;
+use super::scheduler::{Task, TaskBody};
 use crate::panics::{FirstPanic, Payload};
+use crate::sys::abort;
 use crate::sys::lock::Lock;
-use crate::sys::oneshot::{Giver, Taker, oneshot};
+use crate::sys::task_cell::{Body, Giver, Taker, vacant};
 
 /// Awaits the output of a spawned task.
 ///
@@ -45,8 +44,6 @@ use crate::sys::oneshot::{Giver, Taker, oneshot};
 /// ```
 pub struct JoinHandle<T> {
     result: Taker<Abort, Result<T, JoinError>>,
-    /// Where the task is, unless it is none of an executor.
-    remote: Option<Arc<Remote>>,
 }
 
 impl<T> JoinHandle<T> {
@@ -66,10 +63,7 @@ impl<T> JoinHandle<T> {
     /// });
     /// ```
     pub fn abort(&self) {
-        let task = self.result.head().order();
-        if let (Some(remote), Some(task)) = (&self.remote, task) {
-            remote.schedule(task);
-        }
+        self.result.head().into_iter().for_each(Abort::order);
     }
 
     /// Tells whether the task has ended: by returning, by a panic, or because it was aborted.
@@ -99,13 +93,6 @@ impl<T> Future for JoinHandle<T> {
             Some(result) => result,
             None => panic!("a `JoinHandle` was polled again after it gave its result"),
         })
-    }
-}
-
-impl<T> Drop for JoinHandle<T> {
-    /// Takes the waker back, so that a task which is detached while it is awaited wakes nobody.
-    fn drop(&mut self) {
-        drop(self.result.withdraw());
     }
 }
 
@@ -140,11 +127,11 @@ pub struct JoinError {
 }
 
 impl JoinError {
-    pub(super) fn aborted() -> Self {
+    fn aborted() -> Self {
         JoinError { panic: Box::new(None) }
     }
 
-    pub(super) fn panicked(payload: Payload) -> Self {
+    fn panicked(payload: Payload) -> Self {
         JoinError { panic: Box::new(Some(Lock::new(payload))) }
     }
 
@@ -191,136 +178,96 @@ impl fmt::Debug for JoinError {
 
 impl std::error::Error for JoinError {}
 
-/// The bit, beside a task's id, that says that it is to be aborted.
-const ABORTED: u64 = 1 << 63;
-
-/// Which task is to be aborted, and whether: its id, as soon as it has one, in one word with a bit, so
-/// that either who aborts finds the task, or the task finds that it is aborted.
-#[derive(Debug, Default)]
-pub(super) struct Abort(AtomicU64);
-
-impl Abort {
-    /// Tells which task it is, before that is polled.
-    pub(super) fn set_task(&self, task: TaskId) {
-        self.0.fetch_or(task.to_bits(), Ordering::AcqRel);
-    }
-
-    /// Has the next poll of the task end it, and returns which it is, if it is there already. It is
-    /// enough to say so once.
-    fn order(&self) -> Option<TaskId> {
-        let before = self.0.fetch_or(ABORTED, Ordering::AcqRel);
-        if before & ABORTED == 0 { TaskId::from_bits(before) } else { None }
-    }
-
-    pub(super) fn is_ordered(&self) -> bool {
-        self.0.load(Ordering::Acquire) & ABORTED != 0
-    }
-}
+/// Whether a task is to be aborted, and its wakers' part. It has none until somebody keeps a waker of it;
+/// but before, it is queued or polled, and looks here at its next turn, or when it gets one.
+pub(super) type Abort = abort::Abort<Task>;
 
 /// The other end of a handle: gives the output, or says that there will be none if it is dropped.
 #[derive(Debug)]
-pub(crate) struct Completion<T>(Giver<Abort, Result<T, JoinError>>);
+pub(crate) struct Completion<F: Future + 'static>(Giver<Spawned<F>>)
+where
+    F::Output: 'static;
 
-/// A handle for work that is no task, and the means to complete it.
-pub(crate) fn completion<T>() -> (Completion<T>, JoinHandle<T>) {
-    pair(None, Abort::default())
+/// A handle, and the means to complete it: by hand, or by a future that is to be
+/// [started](Completion::start).
+#[inline]
+pub(crate) fn completion<F>() -> (Completion<F>, JoinHandle<F::Output>)
+where
+    F: Future + 'static,
+    F::Output: 'static,
+{
+    let (giver, result) = vacant(Abort::default());
+    (Completion(giver), JoinHandle { result })
 }
 
-/// A handle for a task of that executor, and the means to complete it.
-pub(super) fn of_task<T>(
-    remote: &Arc<Remote>,
-    task: Option<TaskId>,
-) -> (Completion<T>, JoinHandle<T>) {
-    let abort = Abort(AtomicU64::new(task.map_or(0, TaskId::to_bits)));
-    pair(Some(Arc::clone(remote)), abort)
+/// Makes a task of a future, which is to be [taken in](super::scheduler::Scheduler::insert).
+#[inline]
+pub(super) fn task<F>(future: F) -> (TaskBody, JoinHandle<F::Output>)
+where
+    F: Future + 'static,
+    F::Output: 'static,
+{
+    let (completion, handle) = completion();
+    (completion.start(future), handle)
 }
 
-fn pair<T>(remote: Option<Arc<Remote>>, abort: Abort) -> (Completion<T>, JoinHandle<T>) {
-    let (giver, result) = oneshot(abort);
-    (Completion(giver), JoinHandle { result, remote })
-}
-
-impl<T> Completion<T> {
+impl<F> Completion<F>
+where
+    F: Future + 'static,
+    F::Output: 'static,
+{
     /// Keeps the output, or the panic, and wakes who awaits it.
-    pub(crate) fn complete(mut self, result: Result<T, Payload>) {
-        let waker = self.give(result.map_err(JoinError::panicked));
+    pub(crate) fn complete(self, result: Result<F::Output, Payload>) {
+        let waker = self.0.give(result.map_err(JoinError::panicked));
         waker.into_iter().for_each(Waker::wake);
     }
 
-    pub(super) fn abort(&self) -> &Abort {
-        self.0.head()
+    /// Whether the handle has been used to abort what is not begun.
+    pub(super) fn is_aborted(&self) -> bool {
+        self.0.head().is_ordered()
     }
 
-    /// Keeps the result and gives back the waker of whoever awaits it.
+    /// Has a task complete it.
     #[inline]
-    fn give(&mut self, result: Result<T, JoinError>) -> Option<Waker> {
-        self.0.give(result)
-    }
-}
-
-impl<T> Drop for Completion<T> {
-    fn drop(&mut self) {
-        if !self.0.has_given() {
-            // What came before may be unwinding.
-            let mut panics = FirstPanic::default();
-            let waker = self.give(Err(JoinError::aborted()));
-            panics.note(|| waker.into_iter().for_each(Waker::wake));
-            panics.resume();
-        }
+    pub(super) fn start(self, future: F) -> TaskBody {
+        self.0.start(Spawned { future })
     }
 }
 
 pin_project! {
-    /// A spawned future with the place for its output. Its own output is the waker of whoever awaits the handle, so that the executor
-    /// wakes it when all its books are in order.
-    pub(super) struct Joined<F: Future> {
+    /// A spawned future as the executor runs it: none of its panics comes through.
+    struct Spawned<F> {
         #[pin]
-        future: Option<F>,
-        completion: Completion<F::Output>,
+        future: F,
     }
+}
 
-    impl<F: Future> PinnedDrop for Joined<F> {
-        /// Ends a task that is dropped before it is done, as those are that are left when `block_on` returns.
-        fn drop(this: Pin<&mut Self>) {
-            if this.future.is_some() {
-                let mut this = this.project();
-                let dropped = panic::catch_unwind(AssertUnwindSafe(|| this.future.set(None)));
-                if let Some(waker) = this.completion.give(Err(JoinError::aborted())) {
-                    waker.wake();
-                }
-                if let Err(payload) = dropped {
-                    panic::resume_unwind(payload);
-                }
-            }
+impl<F> Body for Spawned<F>
+where
+    F: Future + 'static,
+    F::Output: 'static,
+{
+    type Head = Abort;
+    type Output = Result<F::Output, JoinError>;
+
+    #[inline]
+    fn poll(self: Pin<&mut Self>, abort: &Abort, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if abort.is_ordered() {
+            return Poll::Ready(Err(JoinError::aborted()));
+        }
+        let future = self.project().future;
+        match panic::catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
+            Err(payload) => Poll::Ready(Err(JoinError::panicked(payload))),
         }
     }
-}
 
-impl<F: Future> Joined<F> {
-    pub(super) fn new(future: F, completion: Completion<F::Output>) -> Self {
-        Joined { future: Some(future), completion }
-    }
-}
-
-impl<F: Future> Future for Joined<F> {
-    type Output = Option<Waker>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Waker>> {
-        let mut this = self.project();
-        let result = if this.completion.abort().is_ordered() {
-            Err(JoinError::aborted())
-        } else {
-            let Some(future) = this.future.as_mut().as_pin_mut() else { return Poll::Ready(None) };
-            match panic::catch_unwind(AssertUnwindSafe(|| future.poll(cx))) {
-                Ok(Poll::Pending) => return Poll::Pending,
-                Ok(Poll::Ready(output)) => Ok(output),
-                Err(payload) => Err(JoinError::panicked(payload)),
-            }
-        };
-        // The future goes before its output is told, so that whoever joined finds what it owned
-        // free.
-        let dropped = panic::catch_unwind(AssertUnwindSafe(|| this.future.set(None)));
-        let result = match (dropped, result) {
+    /// The future goes before its output is told, so that whoever joined finds what it owned free. If
+    /// it panics then, that is what is told, unless there was a panic before.
+    #[inline]
+    fn ended(result: Self::Output, dropped: thread::Result<()>) -> Self::Output {
+        match (dropped, result) {
             (Ok(()), result) => result,
             (Err(later), Err(first)) if !first.is_aborted() => {
                 FirstPanic::from(later).forget();
@@ -333,7 +280,17 @@ impl<F: Future> Future for Joined<F> {
                 panics.forget();
                 Err(JoinError::panicked(payload))
             }
-        };
-        Poll::Ready(this.completion.give(result))
+        }
+    }
+
+    fn unfinished() -> Self::Output {
+        Err(JoinError::aborted())
+    }
+
+    fn abandoned(dropped: thread::Result<()>, joiner: Option<Waker>) {
+        let mut panics = dropped.map_or_else(FirstPanic::from, |()| FirstPanic::default());
+        panics.note(|| joiner.into_iter().for_each(Waker::wake));
+        // What came before may be unwinding.
+        panics.resume();
     }
 }

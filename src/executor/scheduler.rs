@@ -13,49 +13,40 @@
 //!    read-modify-writes that acquire and release.
 //! 2. If the task belongs to the innermost executor of this thread, it goes to the local queue,
 //!    without a lock.
-//! 3. Otherwise it goes to the remote queue, under its lock; if the owner sleeps, the eventfd is
-//!    written, once for each sleep.
+//! 3. Otherwise it goes to the remote queue, under its lock, and sets `filled`; if the owner sleeps,
+//!    the eventfd is written, once for each sleep.
 //!
-//! The owner sets `asleep` in its last look at the remote queue, under its lock, if there is
-//! nothing in it: either the lock's order shows the owner what was pushed, or it shows the pusher
-//! that the owner is asleep. So there is at most one write for each wait. An owner that spins before
-//! it sleeps looks at the queue as often as at the kernel, and sets `asleep` when it is through.
+//! The owner looks at `filled` and locks the queue only if there is something in it. Before it sleeps
+//! it sets `asleep` and looks once more, and who pushes sets `filled` before it looks at `asleep`:
+//! all four in one order, so that either the owner sees what was pushed, or the pusher sees that
+//! the owner is asleep. So there is at most one write for each wait. An owner that spins before it
+//! sleeps looks at `filled` at least as often as at the kernel, and sets `asleep` when it is through.
 //!
 //! # Tasks that nobody wakes
 //!
 //! Many tasks are done in their first poll, or only ever wake themselves. One [`TaskWaker`] serves
-//! all of those in turn. When a poll leaves a clone of it somewhere, it becomes that task's own.
+//! all of those in turn. When a poll leaves a clone of it somewhere, it becomes that task's own, and the
+//! one by which an abort wakes the task. Also when a poll leaves none, and the task waits: then nothing
+//! else can wake it.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
-use std::future::Future;
-use std::mem::ManuallyDrop;
-use std::pin::Pin;
+use std::mem::{self, ManuallyDrop};
 use std::ptr;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 
-use pin_project_lite::pin_project;
-
+use super::join::Abort;
 use super::table::{Table, TaskId};
 use crate::reactor;
 use crate::sys::event_fd::EventFd;
+use crate::sys::fifo::Fifo;
 use crate::sys::lock::{Guard, Lock};
+use crate::sys::task_cell::Runner;
 
-pin_project! {
-    /// A task as the table keeps it. When its future is done, it gives back the waker of whoever awaits the `JoinHandle`.
-    #[project = Projection]
-    pub(super) struct Body<F: ?Sized> {
-        // What its wakers share, once it has one of its own.
-        task: Option<Arc<Task>>,
-        #[pin]
-        future: F,
-    }
-}
-
-pub(super) type TaskBody = Pin<Box<Body<dyn Future<Output = Option<Waker>>>>>;
+/// A task as the table keeps it.
+pub(super) type TaskBody = Runner<Abort>;
 
 /// How much room the queue and the table of an executor may have that is kept to be used again.
 const LONGEST_KEPT: usize = 1024;
@@ -65,7 +56,7 @@ const QUEUED: u64 = 1 << 62;
 
 /// The part of a task that its wakers share.
 #[derive(Debug)]
-struct Task {
+pub(super) struct Task {
     /// Its id, and whether it is queued.
     state: AtomicU64,
     remote: Arc<Remote>,
@@ -80,20 +71,32 @@ impl Task {
 
 impl Wake for Task {
     fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
+        self.queue();
     }
 
-    #[inline]
     fn wake_by_ref(self: &Arc<Self>) {
-        if self.state.fetch_or(QUEUED, Ordering::AcqRel) & QUEUED == 0 {
-            self.id().into_iter().for_each(|id| self.remote.schedule(id));
-        }
+        self.queue();
     }
 }
 
 impl Task {
     fn new(remote: &Arc<Remote>, id: TaskId) -> Arc<Self> {
         Arc::new(Task { state: AtomicU64::new(id.to_bits()), remote: Arc::clone(remote) })
+    }
+
+    #[inline(always)]
+    fn queue(&self) {
+        if self.state.fetch_or(QUEUED, Ordering::AcqRel) & QUEUED == 0 {
+            if let Some(id) = self.id() {
+                self.remote.schedule(id);
+            }
+        }
+    }
+
+    /// Whether it is in a queue.
+    #[inline]
+    fn is_queued(&self) -> bool {
+        self.state.load(Ordering::Relaxed) & QUEUED != 0
     }
 
     /// Notes that the poll begins: later wakes queue the task anew. Acquires what was written
@@ -121,6 +124,11 @@ impl TaskWaker {
         self.task.state.store(id.to_bits(), Ordering::Relaxed);
     }
 
+    #[inline]
+    fn is_queued(&self) -> bool {
+        self.task.is_queued()
+    }
+
     /// Whether anybody else has a clone.
     #[inline]
     fn is_shared(&self) -> bool {
@@ -138,8 +146,10 @@ impl TaskWaker {
 pub(super) struct Remote {
     /// What other threads have made ready; `None` once the executor has ended.
     queue: Lock<Option<Vec<TaskId>>>,
-    /// True from the owner's last look at the queue until the owner is up again. Who turns it
-    /// false writes the eventfd.
+    /// Whether there is something in the queue. Written under its lock.
+    filled: AtomicBool,
+    /// True from before the owner's last look until the owner is up again. Who turns it false
+    /// writes the eventfd.
     asleep: AtomicBool,
     /// Weak, for wakers and handles may live long, and need not keep the descriptor of a thread
     /// open that has ended.
@@ -150,6 +160,7 @@ impl Remote {
     fn new(wakeup: &Arc<EventFd>) -> Arc<Self> {
         Arc::new(Remote {
             queue: Lock::new(Some(Vec::new())),
+            filled: AtomicBool::new(false),
             asleep: AtomicBool::new(false),
             wakeup: Arc::downgrade(wakeup),
         })
@@ -160,8 +171,8 @@ impl Remote {
     }
 
     /// Queues a task for its next poll, from whatever thread.
-    #[inline]
-    pub(super) fn schedule(&self, id: TaskId) {
+    #[inline(always)]
+    fn schedule(&self, id: TaskId) {
         INNERMOST.with(|innermost| match &*innermost.borrow() {
             Some(it) if ptr::eq(&*it.remote, self) => it.push(id),
             _ => self.push(id),
@@ -169,49 +180,40 @@ impl Remote {
     }
 
     fn push(&self, id: TaskId) {
-        let taken = self.lock().as_mut().map(|queue| queue.push(id)).is_some();
-        // The lock orders this load after the owner's store if the owner looked before the push, so
-        // a load may go first.
-        if taken && self.asleep.load(Ordering::SeqCst) && self.asleep.swap(false, Ordering::SeqCst)
-        {
+        if !self.enqueue(id) {
+            return;
+        }
+        // If the owner has not seen that the queue is filled, it has said before that it sleeps.
+        if self.asleep.load(Ordering::SeqCst) && self.asleep.swap(false, Ordering::SeqCst) {
             if let Some(wakeup) = self.wakeup.upgrade() {
                 // An eventfd that is neither full nor closed takes every write, and we hold it.
                 _ = wakeup.wake();
             }
         }
     }
-}
 
-/// How a poll of a task has ended.
-pub(super) enum Polled {
-    Pending,
-    Done,
-    /// And somebody awaits it.
-    DoneFor(Waker),
-}
-
-impl Polled {
-    /// Looks at the result where it lies, piece by piece. Nearly always it is pending, and to copy
-    /// all of it, of which a word has just been written, takes longer than the rest of the poll.
-    #[inline(always)]
-    fn of(future: Pin<&mut dyn Future<Output = Option<Waker>>>, waker: &Waker) -> Self {
-        match future.poll(&mut Context::from_waker(waker)) {
-            Poll::Pending => Self::Pending,
-            Poll::Ready(None) => Self::Done,
-            Poll::Ready(Some(joiner)) => Self::DoneFor(joiner),
-        }
+    /// Adds a task to the queue; false if the executor has ended.
+    #[inline]
+    fn enqueue(&self, id: TaskId) -> bool {
+        let mut queue = self.lock();
+        let Some(queue) = &mut *queue else { return false };
+        queue.push(id);
+        self.filled.store(true, Ordering::SeqCst);
+        true
     }
 }
 
 /// The run queue and the task table of one `block_on`.
 pub(super) struct Scheduler {
     remote: Arc<Remote>,
-    local: RefCell<VecDeque<TaskId>>,
+    local: Fifo<TaskId>,
     pub(super) tasks: Table<TaskBody>,
     /// For the next task that has none of its own.
     spare: Cell<Option<Box<TaskWaker>>>,
     root: TaskWaker,
     closing: Cell<bool>,
+    /// Whether it may serve several executors, one after the other.
+    keeps: bool,
 }
 
 thread_local! {
@@ -227,58 +229,80 @@ pub(super) struct Entered {
     outer: Option<Rc<Scheduler>>,
 }
 
+impl Entered {
+    /// As dropping it, in line.
+    #[inline(always)]
+    pub(super) fn leave(mut self) {
+        let outer = self.outer.take();
+        mem::forget(self);
+        let inner = INNERMOST.with(|innermost| innermost.replace(outer));
+        drop(inner);
+    }
+}
+
 impl Drop for Entered {
     fn drop(&mut self) {
-        let inner = INNERMOST.with(|innermost| innermost.replace(self.outer.take()));
-        drop(inner);
+        Entered { outer: self.outer.take() }.leave();
     }
 }
 
 impl Scheduler {
     /// The eventfd is written when the owner sleeps and has to get up.
-    pub(super) fn new(wakeup: &Arc<EventFd>) -> Rc<Self> {
+    pub(super) fn new(wakeup: &Arc<EventFd>, keeps: bool) -> Rc<Self> {
         let (remote, tasks) = (Remote::new(wakeup), Table::new());
         Rc::new(Scheduler {
             root: TaskWaker::new(Task::new(&remote, tasks.root_id())),
             remote,
-            local: RefCell::new(VecDeque::new()),
+            local: Fifo::new(),
             tasks,
             spare: Cell::new(None),
             closing: Cell::new(false),
+            keeps,
         })
     }
 
     /// Is the innermost executor of this thread until the guard is dropped.
+    #[inline(always)]
     pub(super) fn enter(self: &Rc<Self>) -> Entered {
         Entered { outer: INNERMOST.with(|innermost| innermost.replace(Some(Rc::clone(self)))) }
     }
 
     /// Ends, all tasks being gone. Refuses what other threads still push, or, if nobody could push
-    /// anything, is as new, and says so.
+    /// anything and it is to be kept, is as new, and says so.
+    #[inline(always)]
     pub(super) fn end(&self) -> bool {
-        let forgotten = self.is_forgotten();
+        let forgotten = self.keeps && self.is_forgotten();
         if forgotten {
-            self.local.borrow_mut().clear();
-            // Ids count on, so that no old one means anything in the next `block_on`.
-            self.root.serve(self.tasks.root_id());
+            self.local.clear();
+            if self.root.is_queued() {
+                // Ids count on, so that one that is still in a queue means nothing in the next
+                // `block_on`.
+                self.root.serve(self.tasks.root_id());
+            }
             self.closing.set(false);
         } else {
-            let remote = self.remote.lock().take();
-            drop(remote);
-            drop(self.local.take());
+            self.refuse();
         }
         forgotten
     }
 
+    #[cold]
+    fn refuse(&self) {
+        let remote = self.remote.lock().take();
+        drop(remote);
+        self.local.free();
+    }
+
     /// Whether no waker and no handle of this executor is left but its own. What has become large is
     /// not kept either.
+    #[inline(always)]
     fn is_forgotten(&self) -> bool {
         let spare = self.spare.take();
         let own = 2 + usize::from(spare.is_some());
         self.spare.set(spare);
         Arc::strong_count(&self.remote) == own
             && !self.root.is_shared()
-            && self.local.borrow().capacity() <= LONGEST_KEPT
+            && self.local.capacity() <= LONGEST_KEPT
             && self.tasks.capacity() <= LONGEST_KEPT
     }
 
@@ -294,7 +318,7 @@ impl Scheduler {
 
     #[inline(always)]
     fn push(&self, id: TaskId) {
-        self.local.borrow_mut().push_back(id);
+        self.local.push(id);
     }
 
     /// What is to be polled next. If there is nothing, in the queue of other threads neither, it is
@@ -307,36 +331,41 @@ impl Scheduler {
 
     #[inline]
     fn pop(&self) -> Option<TaskId> {
-        self.local.borrow_mut().pop_front()
+        self.local.pop()
     }
 
     /// Moves what other threads have made ready to the back of the local queue.
     #[inline]
     pub(super) fn collect_remote(&self) {
-        match &mut *self.remote.lock() {
-            Some(queue) if !queue.is_empty() => self.append(queue),
-            _ => {}
+        if self.remote.filled.load(Ordering::Relaxed) {
+            self.append_remote();
         }
     }
 
     #[cold]
-    fn append(&self, queue: &mut Vec<TaskId>) {
-        self.local.borrow_mut().extend(queue.drain(..));
+    fn append_remote(&self) {
+        let mut remote = self.remote.lock();
+        self.remote.filled.store(false, Ordering::Relaxed);
+        remote.iter_mut().for_each(|queue| self.local.append(queue));
     }
 
     /// Looks at the other threads' queue once more, the own one being empty: false if there is
     /// something to do. Else it can be announced that the owner is about to sleep, and has to be woken
     /// by the eventfd.
+    #[inline]
     pub(super) fn may_rest(&self, announce: bool) -> bool {
-        let mut remote = self.remote.lock();
-        if let Some(queue) = remote.as_mut().filter(|queue| !queue.is_empty()) {
-            self.append(queue);
+        // Not announced if it need not be: who would see it would write the eventfd for nothing.
+        if self.remote.filled.load(Ordering::Relaxed) {
+            self.append_remote();
             return false;
         }
         if announce {
-            // Under the lock: who pushes later sees it and wakes us, and who pushed before was
-            // collected.
             self.remote.asleep.store(true, Ordering::SeqCst);
+            if self.remote.filled.load(Ordering::SeqCst) {
+                self.woke_up();
+                self.append_remote();
+                return false;
+            }
         }
         true
     }
@@ -369,39 +398,43 @@ impl Scheduler {
     }
 
     /// True once left-over tasks are being dropped: no task is taken in any more.
+    #[inline]
     pub(super) fn is_closing(&self) -> bool {
         self.closing.get()
     }
 
-    pub(super) fn remote(&self) -> &Arc<Remote> {
-        &self.remote
-    }
-
-    /// Takes a task in and queues it for its first poll. It has the table's
-    /// [next id](Table::next_id).
+    /// Takes a task in and queues it for its first poll.
     #[inline]
-    pub(super) fn insert(&self, future: impl Future<Output = Option<Waker>> + 'static) {
-        self.push(self.tasks.insert(Box::pin(Body { task: None, future })));
+    pub(super) fn insert(&self, task: TaskBody) {
+        self.push(self.tasks.insert(task));
     }
 
     /// Takes a task in that is dropped before all others when the executor ends.
-    pub(super) fn insert_first_to_go(&self, future: impl Future<Output = Option<Waker>> + 'static) {
-        self.push(self.tasks.insert_first_to_go(Box::pin(Body { task: None, future })));
+    pub(super) fn insert_first_to_go(&self, task: TaskBody) {
+        self.push(self.tasks.insert_first_to_go(task));
     }
 
     /// Polls a task that was taken out. Later wakes queue it anew.
     #[inline]
-    pub(super) fn poll(&self, id: TaskId, body: &mut TaskBody) -> Polled {
-        let Projection { task, future } = body.as_mut().project();
-        if let Some(task) = task {
-            task.begin_poll();
-            let waker = Waker::from(Arc::clone(task));
-            return Polled::of(future, &waker);
+    pub(super) fn poll(&self, id: TaskId, body: &mut TaskBody) -> Poll<()> {
+        let (abort, polling) = body.parts();
+        if let Some(task) = abort.get() {
+            task.shared.begin_poll();
+            return polling.poll(&mut Context::from_waker(task.waker()));
         }
         let spare = self.take_spare(id);
-        let polled = Polled::of(future, &spare.waker);
+        let polled = polling.poll(&mut Context::from_waker(&spare.waker));
         if spare.is_shared() {
-            *task = Some(Arc::clone(&spare.task));
+            if polled.is_pending() {
+                abort.keep(Arc::clone(&spare.task));
+            }
+            return polled;
+        }
+        // Nobody has a waker, and it has not woken itself: only an abort can bring its next poll, one that
+        // may come yet, or one that has come during this poll from a handle that is gone by now.
+        let may_be_aborted = !body.is_detached() || body.parts().0.is_ordered();
+        if polled.is_pending() && !spare.is_queued() && may_be_aborted {
+            body.parts().0.keep(Arc::clone(&spare.task));
         } else {
             self.spare.set(Some(spare));
         }

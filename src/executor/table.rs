@@ -1,6 +1,9 @@
 //! The tasks of one executor, by their ids.
 
 use std::cell::{Cell, RefCell};
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::iter;
 use std::num::NonZeroU64;
 
 use slab::Slab;
@@ -97,12 +100,6 @@ impl<B> Table<B> {
         TaskId::new(ROOT, self.count())
     }
 
-    /// The id that the next [`insert`](Self::insert) will give.
-    #[inline]
-    pub(super) fn next_id(&self) -> TaskId {
-        TaskId::new(self.slots.borrow().vacant_key(), self.last.get().saturating_add(1))
-    }
-
     #[inline]
     pub(super) fn insert(&self, body: B) -> TaskId {
         self.insert_as(self.count(), body)
@@ -145,11 +142,13 @@ impl<B> Table<B> {
 
     /// Takes out all that are left, in the order of their creation.
     #[cold]
-    pub(super) fn take_all(&self) -> Vec<B> {
-        let slots = self.slots.take();
-        let mut left: Vec<Entry<B>> = slots.into_iter().map(|(_, entry)| entry).collect();
-        left.sort_unstable_by_key(|entry| entry.order);
-        left.into_iter().filter_map(|entry| entry.body).collect()
+    pub(super) fn take_all(&self) -> impl Iterator<Item = B> {
+        let mut slots = self.slots.take();
+        let orders = slots.iter().map(|(slot, entry)| Reverse((entry.order, slot)));
+        // Far less code than to sort them.
+        let mut left: BinaryHeap<_> = orders.collect();
+        let slot_of_next = move || left.pop().map(|Reverse((_, slot))| slot);
+        iter::from_fn(slot_of_next).filter_map(move |slot| slots.remove(slot).body)
     }
 }
 

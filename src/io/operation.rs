@@ -4,7 +4,7 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use super::Async;
 use crate::reactor::{self, Direction, Parked};
@@ -111,7 +111,8 @@ impl<T> Async<T> {
         self.poll_attempt(cx, &mut Parked::of_poll_function(), attempt)
     }
 
-    /// Try, wait, try again.
+    /// Try, wait, try again. One try or one wait is nearly always all: these are in line, and the loop
+    /// is elsewhere.
     #[inline(always)]
     fn poll_attempt<A: Attempt<T>>(
         &self,
@@ -120,24 +121,69 @@ impl<T> Async<T> {
         attempt: &mut A,
     ) -> Poll<io::Result<A::Output>> {
         let (source, direction) = (self.source(), attempt.direction());
+        let refused = match source.worth_a_try(direction) {
+            Some(edges) => match self.try_once(cx, attempt, edges) {
+                Some(done) => return done,
+                None => None,
+            },
+            None => match source.park(direction, parked, cx) {
+                None => return Poll::Pending,
+                refused => refused,
+            },
+        };
+        self.poll_on(cx, parked, attempt, refused)
+    }
+
+    /// What is to be done when that was not all. The waker is one that could not be parked.
+    #[cold]
+    fn poll_on<A: Attempt<T>>(
+        &self,
+        cx: &mut Context<'_>,
+        parked: &mut Parked,
+        attempt: &mut A,
+        mut waker: Option<Waker>,
+    ) -> Poll<io::Result<A::Output>> {
+        let (source, direction) = (self.source(), attempt.direction());
         loop {
-            if let Some(edges) = source.worth_a_try(direction) {
-                ready!(reactor::spend_budget(cx));
-                match attempt.run(self) {
-                    Ok(done) => {
-                        if attempt.drains(self, &done) {
-                            source.drained(direction, edges);
-                        }
-                        return Poll::Ready(Ok(done));
-                    }
-                    Err(error) => match Failed::from(error) {
-                        Failed::WouldBlock => source.drained(direction, edges),
-                        Failed::Interrupted => continue,
-                        Failed::For(error) => return Poll::Ready(Err(error)),
-                    },
+            if let Some(waker) = waker.take() {
+                ready!(source.wait_in_line(direction, parked, waker))?;
+            } else if let Some(edges) = source.worth_a_try(direction) {
+                if let Some(done) = self.try_once(cx, attempt, edges) {
+                    return done;
                 }
+            } else {
+                ready!(source.wait(direction, parked, cx))?;
             }
-            ready!(source.wait(direction, parked, cx))?;
+        }
+    }
+
+    /// Tries, if the budget allows it; `None` if it would block, which is noted, or was interrupted.
+    #[inline(always)]
+    fn try_once<A: Attempt<T>>(
+        &self,
+        cx: &mut Context<'_>,
+        attempt: &mut A,
+        edges: u32,
+    ) -> Option<Poll<io::Result<A::Output>>> {
+        if reactor::spend_budget(cx).is_pending() {
+            return Some(Poll::Pending);
+        }
+        let (source, direction) = (self.source(), attempt.direction());
+        match attempt.run(self) {
+            Ok(done) => {
+                if attempt.drains(self, &done) {
+                    source.drained(direction, edges);
+                }
+                Some(Poll::Ready(Ok(done)))
+            }
+            Err(error) => match Failed::from(error) {
+                Failed::WouldBlock => {
+                    source.drained(direction, edges);
+                    None
+                }
+                Failed::Interrupted => None,
+                Failed::For(error) => Some(Poll::Ready(Err(error))),
+            },
         }
     }
 }

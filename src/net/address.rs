@@ -1,7 +1,9 @@
 //! Where to connect to, or to listen at.
 
+use std::future::Future;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6, ToSocketAddrs};
+use std::pin::Pin;
 
 use crate::unblock::unblock;
 
@@ -33,30 +35,19 @@ pub trait ToAddresses: ToSocketAddrs + sealed::Sealed {}
 
 mod sealed {
     pub trait Sealed {
-        /// The name that has to be looked up; `None` if there are addresses already.
-        fn name(&self) -> Option<super::Name> {
+        /// Begins to look up the name; `None` if there are addresses already.
+        fn look_up_name(&self) -> Option<super::LookUp> {
             None
         }
     }
 }
 
-/// What the C library is asked for.
-#[derive(Debug)]
-pub enum Name {
-    Host(String, u16),
-    /// A host and a port in one.
-    Text(String),
-}
+/// A look-up that is under way. In a box, so that programs that name no host need not have its code.
+pub(super) type LookUp = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send + Sync>>;
 
-impl Name {
-    /// Blocks, for as long as name servers take to answer.
-    fn look_up(self) -> io::Result<Vec<SocketAddr>> {
-        match self {
-            Self::Host(host, port) => (host, port).to_socket_addrs(),
-            Self::Text(text) => text.to_socket_addrs(),
-        }
-        .map(Iterator::collect)
-    }
+/// Asks the C library, which blocks for as long as name servers take to answer.
+fn ask(name: impl ToSocketAddrs + Send + 'static) -> LookUp {
+    Box::pin(unblock(move || name.to_socket_addrs().map(Iterator::collect)))
 }
 
 macro_rules! addresses {
@@ -84,33 +75,33 @@ impl ToAddresses for (&str, u16) {}
 impl ToAddresses for (String, u16) {}
 
 impl sealed::Sealed for str {
-    fn name(&self) -> Option<Name> {
-        self.parse::<SocketAddr>().is_err().then(|| Name::Text(self.to_owned()))
+    fn look_up_name(&self) -> Option<LookUp> {
+        self.parse::<SocketAddr>().is_err().then(|| ask(self.to_owned()))
     }
 }
 
 impl sealed::Sealed for String {
-    fn name(&self) -> Option<Name> {
-        self.as_str().name()
+    fn look_up_name(&self) -> Option<LookUp> {
+        self.as_str().look_up_name()
     }
 }
 
 impl sealed::Sealed for (&str, u16) {
-    fn name(&self) -> Option<Name> {
+    fn look_up_name(&self) -> Option<LookUp> {
         let (host, port) = *self;
-        host.parse::<IpAddr>().is_err().then(|| Name::Host(host.to_owned(), port))
+        host.parse::<IpAddr>().is_err().then(|| ask((host.to_owned(), port)))
     }
 }
 
 impl sealed::Sealed for (String, u16) {
-    fn name(&self) -> Option<Name> {
-        (self.0.as_str(), self.1).name()
+    fn look_up_name(&self) -> Option<LookUp> {
+        (self.0.as_str(), self.1).look_up_name()
     }
 }
 
 impl<T: sealed::Sealed + ?Sized> sealed::Sealed for &T {
-    fn name(&self) -> Option<Name> {
-        (**self).name()
+    fn look_up_name(&self) -> Option<LookUp> {
+        (**self).look_up_name()
     }
 }
 
@@ -118,8 +109,8 @@ impl<T: ToAddresses + ?Sized> ToAddresses for &T {}
 
 /// The addresses to try, in this order; never none.
 pub(super) async fn look_up(at: impl ToAddresses) -> io::Result<Vec<SocketAddr>> {
-    let addresses: Vec<_> = match at.name() {
-        Some(name) => unblock(move || name.look_up()).await?,
+    let addresses: Vec<_> = match at.look_up_name() {
+        Some(look_up) => look_up.await?,
         // Nobody is asked.
         None => at.to_socket_addrs()?.collect(),
     };

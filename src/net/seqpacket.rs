@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{self as std_net, SocketAddr};
 use std::path::Path;
 
+use super::accepting::Accepting;
 use super::unix::{Accept, Credentials, patiently};
 use crate::io::Async;
 use crate::reactor::Direction;
@@ -82,7 +83,8 @@ impl SeqpacketListener {
     ///
     /// # Errors
     ///
-    /// Those of accept(2), and those of [`readable`](Async::readable).
+    /// Those of accept(2), and those of [`readable`](Async::readable), after a pause; see
+    /// [`TcpListener::accept`](super::TcpListener::accept).
     ///
     /// # Cancel safety
     ///
@@ -92,7 +94,7 @@ impl SeqpacketListener {
     ///
     /// See [`Seqpacket`].
     pub async fn accept(&self) -> io::Result<(Seqpacket, SocketAddr)> {
-        let (stream, peer) = self.0.attempt(Accept).await?;
+        let (stream, peer) = Accepting::new(&self.0, Accept).await?;
         stream.set_nonblocking(true)?;
         Ok((Seqpacket::from_socket(stream.into()), peer))
     }

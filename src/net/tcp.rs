@@ -5,21 +5,17 @@ use std::io;
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::AsFd;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::task::{Context, Poll};
 
 use futures_core::stream::{FusedStream, Stream};
 
+use super::accepting::Accepting;
 use super::address::ToAddresses;
 use super::options::SocketOptions;
 use crate::io::Async;
-use crate::io::operation::{Attempt, Operation};
+use crate::io::operation::Attempt;
 use crate::reactor::{Direction, Source};
 use crate::sys::{inet, socket};
-use crate::time::Timer;
-
-/// How long accepting rests when descriptors or memory have run out.
-const PAUSE: Duration = Duration::from_millis(50);
 
 /// A TCP socket that listens: an [`Async`] around std's.
 ///
@@ -110,10 +106,11 @@ impl TcpListener {
     ///
     /// # Errors
     ///
-    /// Those of `accept4(2)` that are left. When descriptors or memory have run out (`EMFILE`,
-    /// `ENFILE`, `ENOBUFS`, `ENOMEM`), the connection stays in the queue and the error is told
-    /// after a pause of 50 ms, in which everything else runs: a loop that logs and goes on does
-    /// not spin, and serves on as soon as there is room.
+    /// Those of `accept4(2)` that are left, and those of [`readable`](Async::readable). Each is
+    /// told after a pause of 50 ms, in which everything else runs: when descriptors or memory have
+    /// run out (`EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM`), or a firewall refuses it (`EPERM`), the
+    /// connection stays in the queue, and a loop that logs and goes on does not spin, and serves
+    /// on as soon as it may.
     ///
     /// # Cancel safety
     ///
@@ -123,8 +120,7 @@ impl TcpListener {
     ///
     /// See [`TcpListener`].
     pub async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
-        let mut accepting = Accepting::new(self);
-        poll_fn(|cx| accepting.poll(cx)).await
+        Accepting::new(self, Accept).await
     }
 
     /// Makes a stream of the connections that come. It never ends, and goes on after an error; see
@@ -148,39 +144,7 @@ impl TcpListener {
     /// # }
     /// ```
     pub fn incoming(&self) -> Incoming<'_> {
-        Incoming { accepting: Accepting::new(self) }
-    }
-}
-
-/// One party that accepts.
-#[derive(Debug)]
-struct Accepting<'a> {
-    operation: Operation<'a, std::net::TcpListener, Accept>,
-    /// Out of descriptors or memory: what to tell when the pause is over.
-    pause: Option<(Timer, io::Error)>,
-}
-
-impl<'a> Accepting<'a> {
-    fn new(listener: &'a TcpListener) -> Self {
-        Accepting { operation: listener.attempt(Accept), pause: None }
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
-        if self.pause.is_none() {
-            match ready!(Pin::new(&mut self.operation).poll(cx)) {
-                Err(error) if inet::is_exhausted(&error) => {
-                    self.pause = Some((Timer::after(PAUSE), error));
-                }
-                done => return Poll::Ready(done),
-            }
-        }
-        if let Some((timer, _)) = &mut self.pause {
-            ready!(Pin::new(timer).poll_next(cx));
-        }
-        match self.pause.take() {
-            Some((_, error)) => Poll::Ready(Err(error)),
-            None => unreachable!("the pause was set above"),
-        }
+        Incoming { accepting: Accepting::new(self, Accept) }
     }
 }
 
@@ -205,6 +169,7 @@ impl Attempt<std::net::TcpStream> for Peek<'_> {
 }
 
 /// One connection that waits in the queue of a listener.
+#[derive(Debug)]
 struct Accept;
 
 impl Attempt<std::net::TcpListener> for Accept {
@@ -243,7 +208,7 @@ pub(super) fn plain(stream: std::net::TcpStream) -> TcpStream {
 /// See [`TcpListener::incoming`].
 #[derive(Debug)]
 pub struct Incoming<'a> {
-    accepting: Accepting<'a>,
+    accepting: Accepting<'a, std::net::TcpListener, Accept>,
 }
 
 impl Incoming<'_> {
@@ -265,7 +230,9 @@ impl Stream for Incoming<'_> {
     type Item = io::Result<TcpStream>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.accepting.poll(cx).map(|accepted| Some(accepted.map(|(stream, _)| stream)))
+        Pin::new(&mut self.accepting)
+            .poll(cx)
+            .map(|accepted| Some(accepted.map(|(stream, _)| stream)))
     }
 }
 

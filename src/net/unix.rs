@@ -7,6 +7,7 @@ use std::os::unix::net::{self as std_net, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
 
+use super::accepting::Accepting;
 use crate::io::Async;
 use crate::io::operation::Attempt;
 use crate::reactor::{Direction, Source};
@@ -93,6 +94,7 @@ fn bare(stream: std_net::UnixStream) -> UnixStream {
 }
 
 /// One connection that waits in the queue of a listener.
+#[derive(Debug)]
 pub(super) struct Accept;
 
 impl Attempt<std_net::UnixListener> for Accept {
@@ -159,7 +161,8 @@ impl UnixListener {
     ///
     /// # Errors
     ///
-    /// Those of accept(2), and those of [`readable`](Async::readable).
+    /// Those of accept(2), and those of [`readable`](Async::readable), after a pause; see
+    /// [`TcpListener::accept`](super::TcpListener::accept).
     ///
     /// # Cancel safety
     ///
@@ -169,7 +172,7 @@ impl UnixListener {
     ///
     /// See [`UnixListener`].
     pub async fn accept(&self) -> io::Result<(UnixStream, SocketAddr)> {
-        let (stream, peer) = self.attempt(Accept).await?;
+        let (stream, peer) = Accepting::new(self, Accept).await?;
         Ok((UnixStream::try_from(stream)?, peer))
     }
 

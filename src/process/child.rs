@@ -83,6 +83,7 @@ struct Keeper {
 }
 
 impl Child {
+    #[inline]
     pub(super) fn new(
         running: Arc<Running>,
         kill_on_drop: bool,
@@ -93,6 +94,7 @@ impl Child {
     }
 
     /// Takes over the pipes that std has made.
+    #[inline]
     pub(super) fn connect(&mut self, started: process::Child) -> io::Result<()> {
         self.stdin = started.stdin.map(pipe).transpose()?;
         self.stdout = started.stdout.map(pipe).transpose()?;
@@ -113,6 +115,7 @@ impl Child {
     /// # }
     /// ```
     #[must_use]
+    #[inline]
     pub fn id(&self) -> u32 {
         self.keeper.running.pid().number()
     }
@@ -146,6 +149,7 @@ impl Child {
     /// # Ok(())
     /// # }
     /// ```
+    #[inline]
     pub fn status(&mut self) -> impl Future<Output = io::Result<ExitStatus>> + use<> {
         drop(self.stdin.take());
         let running = Arc::clone(&self.keeper.running);
@@ -170,6 +174,7 @@ impl Child {
     /// # Ok(())
     /// # }
     /// ```
+    #[inline]
     pub fn try_status(&mut self) -> io::Result<Option<ExitStatus>> {
         Ok(self.keeper.running.try_reap().transpose()?.map(|exit| exit.status))
     }
@@ -180,6 +185,7 @@ impl Child {
     ///
     /// See [`Usage`].
     #[must_use]
+    #[inline]
     pub fn usage(&self) -> Option<Usage> {
         self.keeper.running.known().map(|exit| Usage::new(exit.usage))
     }
@@ -210,6 +216,7 @@ impl Child {
     /// # Ok(())
     /// # }
     /// ```
+    #[inline]
     pub async fn output(self) -> io::Result<Output> {
         self.output_with_input(b"").await
     }
@@ -239,6 +246,7 @@ impl Child {
     /// # Ok(())
     /// # }
     /// ```
+    #[inline]
     pub async fn output_with_input(mut self, input: &[u8]) -> io::Result<Output> {
         let (stdin, stdout, stderr) = (self.stdin.take(), self.stdout.take(), self.stderr.take());
         let (mut out, mut err) = (Vec::new(), Vec::new());
@@ -257,6 +265,7 @@ impl Child {
 
     /// Waits for the child's end, and for that of its pipes: as long as it takes, or as long as
     /// was asked for after the child has ended.
+    #[inline]
     async fn status_and(
         &mut self,
         moved: impl Future<Output = io::Result<()>>,
@@ -290,6 +299,7 @@ impl Child {
     /// # Examples
     ///
     /// See [`try_status`](Self::try_status).
+    #[inline]
     pub fn kill(&self) -> io::Result<()> {
         self.signal(SIGKILL)
     }
@@ -317,6 +327,7 @@ impl Child {
     /// # Ok(())
     /// # }
     /// ```
+    #[inline]
     pub fn signal(&self, signal: i32) -> io::Result<()> {
         self.keeper.running.signal(signal)
     }
@@ -347,6 +358,7 @@ impl Child {
     /// # Ok(())
     /// # }
     /// ```
+    #[inline]
     pub async fn terminate(&mut self, grace: Duration) -> io::Result<ExitStatus> {
         self.signal(SIGTERM)?;
         match timeout(grace, self.status()).await {
@@ -362,12 +374,14 @@ impl Child {
 impl AsFd for Child {
     /// The pidfd (pidfd_open(2)). Where the system gives none, a descriptor that becomes readable
     /// at the child's end all the same.
+    #[inline]
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.keeper.running.as_fd()
     }
 }
 
 impl Drop for Keeper {
+    #[inline]
     fn drop(&mut self) {
         if self.kill_on_drop {
             // It fails for a child with another identity alone, which then runs on.
@@ -378,6 +392,7 @@ impl Drop for Keeper {
 }
 
 impl fmt::Debug for Child {
+    #[inline]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Child")
             .field("id", &self.id())
@@ -410,6 +425,7 @@ impl Async<File> {
     /// # Ok(())
     /// # }
     /// ```
+    #[inline]
     pub fn into_stdio(self) -> io::Result<Stdio> {
         let file = self.into_inner()?;
         descriptor::set_blocking(&file)?;
@@ -423,6 +439,7 @@ fn pipe(end: impl Into<OwnedFd>) -> io::Result<Pipe> {
 }
 
 /// Writes all of the input and closes the pipe. If nobody reads it any more, that is their affair.
+#[inline]
 async fn feed(pipe: Option<Pipe>, input: &[u8]) -> io::Result<()> {
     let Some(pipe) = pipe else { return Ok(()) };
     match pipe.write_all(input).await {
@@ -432,6 +449,7 @@ async fn feed(pipe: Option<Pipe>, input: &[u8]) -> io::Result<()> {
 }
 
 /// Reads to the end.
+#[inline]
 async fn drain(pipe: Option<Pipe>, into: &mut Vec<u8>) -> io::Result<()> {
     let Some(pipe) = pipe else { return Ok(()) };
     let mut buffer = vec![0; 64 * 1024];

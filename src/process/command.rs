@@ -47,6 +47,7 @@ pub struct Command {
 impl From<process::Command> for Command {
     /// Takes over all that was set. What was set of stdin, stdout and stderr cannot be asked of
     /// std: [`Command::output`] replaces it, unless it is set here again.
+    #[inline]
     fn from(command: process::Command) -> Self {
         let (kill_on_drop, kill_group, wait_delay) = (false, false, None);
         Self { command, set: [false; 3], kill_on_drop, kill_group, wait_delay }
@@ -154,6 +155,7 @@ impl Command {
     /// # Examples
     ///
     /// See [`env`](Self::env).
+    #[inline]
     pub fn env_clear(&mut self) -> &mut Self {
         self.command.env_clear();
         self
@@ -183,6 +185,7 @@ impl Command {
     /// let mut command = selio::process::Command::new("id");
     /// command.uid(65534).gid(65534);
     /// ```
+    #[inline]
     pub fn uid(&mut self, id: u32) -> &mut Self {
         self.command.uid(id);
         self
@@ -193,6 +196,7 @@ impl Command {
     /// # Examples
     ///
     /// See [`uid`](Self::uid).
+    #[inline]
     pub fn gid(&mut self, id: u32) -> &mut Self {
         self.command.gid(id);
         self
@@ -209,6 +213,7 @@ impl Command {
     /// let mut command = selio::process::Command::new("true");
     /// command.process_group(0);
     /// ```
+    #[inline]
     pub fn process_group(&mut self, group: i32) -> &mut Self {
         self.command.process_group(group);
         self.kill_group = false;
@@ -235,6 +240,7 @@ impl Command {
     /// # Ok(())
     /// # }
     /// ```
+    #[inline]
     pub fn kill_group(&mut self, kill: bool) -> &mut Self {
         if kill {
             self.command.process_group(0);
@@ -260,6 +266,7 @@ impl Command {
     /// # Ok(())
     /// # }
     /// ```
+    #[inline]
     pub fn kill_on_drop(&mut self, kill: bool) -> &mut Self {
         self.kill_on_drop = kill;
         self
@@ -282,6 +289,7 @@ impl Command {
     /// # Ok(())
     /// # }
     /// ```
+    #[inline]
     pub fn wait_delay(&mut self, delay: Duration) -> &mut Self {
         self.wait_delay = Some(delay);
         self
@@ -337,6 +345,7 @@ impl Command {
     /// # Examples
     ///
     /// See [`Child`].
+    #[inline]
     pub fn spawn(&mut self) -> io::Result<Child> {
         dropped::sweep();
         let (running, started) = Running::start(&mut self.command, self.kill_group)?;
@@ -364,6 +373,7 @@ impl Command {
     /// # Examples
     ///
     /// See [`args`](Self::args).
+    #[inline]
     pub fn status(&mut self) -> impl Future<Output = io::Result<ExitStatus>> + use<> {
         let child = self.spawn();
         async move { child?.status().await }
@@ -383,6 +393,7 @@ impl Command {
     /// # Examples
     ///
     /// See [`Command`].
+    #[inline]
     pub fn output(&mut self) -> impl Future<Output = io::Result<Output>> + use<> {
         let child = self.spawn_with_pipes();
         async move { child?.output().await }
@@ -390,6 +401,7 @@ impl Command {
 
     /// Starts the program with pipes for whatever was not set. Another time it may be started
     /// without.
+    #[inline]
     fn spawn_with_pipes(&mut self) -> io::Result<Child> {
         let [stdin, stdout, stderr] = self.set;
         if !stdin {
@@ -427,6 +439,7 @@ impl Command {
     /// assert_eq!(command.get_current_dir(), Some("/".as_ref()));
     /// ```
     #[must_use]
+    #[inline]
     pub fn get_program(&self) -> &OsStr {
         self.command.get_program()
     }
@@ -436,6 +449,7 @@ impl Command {
     /// # Examples
     ///
     /// See [`get_program`](Self::get_program).
+    #[inline]
     pub fn get_args(&self) -> CommandArgs<'_> {
         self.command.get_args()
     }
@@ -445,6 +459,7 @@ impl Command {
     /// # Examples
     ///
     /// See [`get_program`](Self::get_program).
+    #[inline]
     pub fn get_envs(&self) -> CommandEnvs<'_> {
         self.command.get_envs()
     }
@@ -455,6 +470,7 @@ impl Command {
     ///
     /// See [`get_program`](Self::get_program).
     #[must_use]
+    #[inline]
     pub fn get_current_dir(&self) -> Option<&Path> {
         self.command.get_current_dir()
     }

@@ -38,23 +38,27 @@ struct Left {
 }
 
 impl Left {
+    #[inline]
     fn is_attended(&self) -> bool {
         self.attended && self.running.is_watched()
     }
 }
 
 impl Dropped {
+    #[inline]
     fn find(&self, running: &Arc<Running>) -> Option<usize> {
         self.children.iter().position(|left| Arc::ptr_eq(&left.running, running))
     }
 }
 
+#[inline]
 fn dropped() -> Guard<'static, Dropped> {
     let Ok(dropped) = DROPPED.get_or_make(|| Ok::<_, Infallible>(Lock::default()));
     dropped.lock()
 }
 
 /// Takes care of a child that was dropped.
+#[inline]
 pub(super) fn adopt(running: &Arc<Running>) {
     if running.try_reap().is_none() {
         let left = Left { running: Arc::clone(running), attended: false, _port: None };
@@ -64,6 +68,7 @@ pub(super) fn adopt(running: &Arc<Running>) {
 }
 
 /// Sees to it that a child is reaped when it ends.
+#[inline]
 fn attend(running: &Arc<Running>, waker: &Waker) {
     let attended = reactor::is_driven_here();
     let _port = if attended { running.port_here().unwrap_or(None) } else { None };
@@ -87,6 +92,7 @@ fn attend(running: &Arc<Running>, waker: &Waker) {
     }
 }
 
+#[inline]
 fn forget(running: &Arc<Running>) {
     let mut dropped = dropped();
     let over = dropped.find(running).map(|at| dropped.children.swap_remove(at));
@@ -96,6 +102,7 @@ fn forget(running: &Arc<Running>) {
 
 /// Reaps what has ended without being noticed. Each child is looked at about once for each that was
 /// dropped.
+#[inline]
 pub(super) fn sweep() {
     let mut dropped = dropped();
     if dropped.children.len() < FEWEST_TO_SWEEP.max(2 * dropped.left) {
@@ -115,12 +122,14 @@ pub(super) fn sweep() {
 struct Reaper(Weak<Running>);
 
 impl Reaper {
+    #[inline]
     fn of(running: &Arc<Running>) -> Waker {
         Waker::from(Arc::new(Self(Arc::downgrade(running))))
     }
 }
 
 impl Wake for Reaper {
+    #[inline]
     fn wake(self: Arc<Self>) {
         if let Some(running) = self.0.upgrade() {
             attend(&running, &Waker::from(self));
@@ -129,12 +138,14 @@ impl Wake for Reaper {
 }
 
 /// Has what was dropped where no `block_on` runs attended to on a thread where one has begun.
+#[inline]
 fn attendant() -> &'static Waker {
     static ATTENDANT: PerProcess<Waker> = PerProcess::new();
     let Ok(attendant) = ATTENDANT.get_or_make(|| Ok::<_, Infallible>(waker_fn(attend_to_all)));
     attendant
 }
 
+#[inline]
 fn attend_to_all() {
     let dropped = dropped();
     let unattended = dropped.children.iter().filter(|left| !left.is_attended());

@@ -33,6 +33,7 @@ pub(super) enum Spare {
 impl Spare {
     /// Fails without room for a descriptor. A duplicate costs a fraction of what it costs to make
     /// and to close an eventfd, which most often would be for nothing.
+    #[inline]
     pub(super) fn keep() -> io::Result<Self> {
         match reactor::duplicate_here() {
             Some(place) => Ok(Self::Place(place)),
@@ -40,6 +41,7 @@ impl Spare {
         }
     }
 
+    #[inline]
     fn into_event(self) -> io::Result<EventFd> {
         match self {
             Self::Place(place) => {
@@ -54,6 +56,7 @@ impl Spare {
 impl ExitFd {
     /// Opens the descriptor of a process. `spare` keeps a place for it, and stands in for a pidfd
     /// where the system gives none.
+    #[inline]
     pub(super) fn open(pid: Pid, spare: Spare) -> io::Result<Self> {
         let (mut opened, mut spare) = (PidFd::open(pid), Some(spare));
         if opened.as_ref().is_err_and(PidFd::is_lack_of_room) {
@@ -73,6 +76,7 @@ impl ExitFd {
 
     /// As [`open`](Self::open), for a child that was started a moment ago, and that somebody else
     /// may have reaped meanwhile: the kernel, if SIGCHLD is ignored.
+    #[inline]
     pub(super) fn of_child(pid: Pid, spare: Spare) -> io::Result<Self> {
         match Self::open(pid, spare) {
             Err(_) if matches!(peek_exit(pid), Ok(Child::Unknown)) => {
@@ -85,6 +89,7 @@ impl ExitFd {
     }
 
     /// Looks whether a child has ended, and takes nothing.
+    #[inline]
     pub(super) fn peek(&self, pid: Pid) -> io::Result<Child> {
         match self {
             Self::PidFd(pid_fd) => pid_fd.peek_exit(pid),
@@ -94,12 +99,14 @@ impl ExitFd {
         }
     }
 
+    #[inline]
     pub(super) fn watch(self) -> Async<Self> {
         // Whether it blocks does not matter to what is never read.
         Async::from_source(Source::new(&self), self)
     }
 
     /// What is to be held on a thread so that it hears of the exit.
+    #[inline]
     pub(super) fn port_here(&self) -> io::Result<Option<Arc<Port>>> {
         match self {
             Self::PidFd(_) | Self::Gone(_) => Ok(None),
@@ -124,6 +131,7 @@ pub(super) async fn heard<R>(
 }
 
 impl AsFd for ExitFd {
+    #[inline]
     fn as_fd(&self) -> BorrowedFd<'_> {
         match self {
             Self::PidFd(pid_fd) => pid_fd.as_fd(),

@@ -82,6 +82,7 @@ fn reap_once(claim: &mut impl FnMut(u32) -> bool) -> io::Result<Stranger> {
 }
 
 /// The children of all threads of this process.
+#[inline]
 fn children() -> io::Result<Vec<u32>> {
     let mut children = Vec::new();
     for thread in fs::read_dir("/proc/self/task")? {
@@ -98,6 +99,7 @@ fn children() -> io::Result<Vec<u32>> {
     Ok(children)
 }
 
+#[inline]
 fn look_for_own() -> io::Result<()> {
     fs::metadata("/proc/thread-self/children").map(drop).map_err(|_| {
         let why = "this kernel does not list children in /proc (CONFIG_PROC_CHILDREN)";

@@ -44,6 +44,7 @@ enum State {
 
 impl State {
     /// What an attempt to reap the child says.
+    #[inline]
     fn after(reaped: io::Result<Option<Exit>>) -> io::Result<Self> {
         match reaped {
             Ok(exit) => Ok(exit.map_or(State::Running, State::Ended)),
@@ -53,6 +54,7 @@ impl State {
     }
 
     /// What the child left, or why that is not known; `None` while it runs.
+    #[inline]
     fn outcome(self) -> Option<io::Result<Exit>> {
         match self {
             State::Running => None,
@@ -66,6 +68,7 @@ impl Running {
     /// Starts a child. `group` says that the command makes it the leader of a group of its own.
     ///
     /// If it cannot be watched, it is killed and reaped before it is an error.
+    #[inline]
     pub(super) fn start(
         command: &mut process::Command,
         group: bool,
@@ -87,11 +90,13 @@ impl Running {
         }
     }
 
+    #[inline]
     pub(super) fn pid(&self) -> Pid {
         self.pid
     }
 
     /// What the child left, if it was reaped.
+    #[inline]
     pub(super) fn known(&self) -> Option<Exit> {
         match *self.lock() {
             State::Ended(exit) => Some(exit),
@@ -100,6 +105,7 @@ impl Running {
     }
 
     /// Reaps the child if it has ended; `None` while it runs.
+    #[inline]
     pub(super) fn try_reap(&self) -> Option<io::Result<Exit>> {
         if self.process != fork::process_id() {
             return Some(Err(io::Error::other(
@@ -119,6 +125,7 @@ impl Running {
         state.outcome()
     }
 
+    #[inline]
     fn reap(&self) -> io::Result<State> {
         let exit_fd = self.watch.get_ref();
         let at_once = match exit_fd {
@@ -138,6 +145,7 @@ impl Running {
     /// Reaps in two steps: for those who have to be signalled or told before the number is given
     /// free, and where it takes the number, for `wait4` knows no pidfd. By the pidfd one that is
     /// another child's by now is not mistaken.
+    #[inline]
     fn look_and_reap(&self, exit_fd: &ExitFd) -> io::Result<State> {
         match exit_fd.peek(self.pid)? {
             Child::Running => return Ok(State::Running),
@@ -152,6 +160,7 @@ impl Running {
     }
 
     /// Waits until the child has ended, and reaps it.
+    #[inline]
     pub(super) async fn exit(&self) -> io::Result<Exit> {
         // Without a wait, and so whether or not anything can be watched. With a pidfd the operation
         // needs nothing to begin, and mostly begins with this very look.
@@ -165,25 +174,30 @@ impl Running {
     }
 
     /// Is ready when the child has ended, or cannot be watched here.
+    #[inline]
     pub(super) fn poll_exit(&self, cx: &mut Context<'_>) -> Poll<io::Result<Exit>> {
         self.watch.poll_with(Direction::Read, cx, |_| self.reap_or_wait())
     }
 
     /// Whether it is registered where a `block_on` runs.
+    #[inline]
     pub(super) fn is_watched(&self) -> bool {
         self.watch.is_watched()
     }
 
     /// What is to be held on a thread so that it hears of the exit.
+    #[inline]
     pub(super) fn port_here(&self) -> io::Result<Option<Arc<Port>>> {
         self.watch.get_ref().port_here()
     }
 
+    #[inline]
     fn reap_or_wait(&self) -> io::Result<Exit> {
         self.try_reap().unwrap_or_else(|| Err(io::ErrorKind::WouldBlock.into()))
     }
 
     /// Sends a signal to the child, or to its group, unless it was reaped.
+    #[inline]
     pub(super) fn signal(&self, signal: i32) -> io::Result<()> {
         if !signal_mask::exists(signal) {
             let text = format!("there is no signal {signal} to be sent");
@@ -203,6 +217,7 @@ impl Running {
         sent.or_else(|error| if child::is_nobody(&error) { Ok(()) } else { Err(error) })
     }
 
+    #[inline]
     fn send(&self, signal: i32) -> io::Result<()> {
         let exit_fd = self.watch.get_ref();
         if self.group && exit_fd.peek(self.pid)? != Child::Unknown {
@@ -223,21 +238,25 @@ impl Running {
         }
     }
 
+    #[inline]
     fn lock(&self) -> Guard<'_, State> {
         self.state.lock()
     }
 
+    #[inline]
     pub(super) fn is_over(&self) -> bool {
         !matches!(*self.lock(), State::Running)
     }
 }
 
 impl AsFd for Running {
+    #[inline]
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.watch.as_fd()
     }
 }
 
+#[inline]
 fn taken() -> io::Error {
     let why = "the child's status is gone: somebody else has waited for it, or SIGCHLD is ignored";
     io::Error::other(why)

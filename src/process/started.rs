@@ -25,6 +25,7 @@ struct Started {
 
 /// Starts a child that nobody takes for a stranger, from its first moment on. No lock is held
 /// meanwhile: it can take long, and others start and reap theirs.
+#[inline]
 pub(super) fn spawn(command: &mut process::Command) -> io::Result<(Pid, process::Child)> {
     let starting = Starting::begin();
     // A child has the slack of the thread that starts it.
@@ -39,6 +40,7 @@ pub(super) fn spawn(command: &mut process::Command) -> io::Result<(Pid, process:
 struct Starting;
 
 impl Starting {
+    #[inline]
     fn begin() -> Self {
         started().unknown += 1;
         Self
@@ -46,16 +48,19 @@ impl Starting {
 }
 
 impl Drop for Starting {
+    #[inline]
     fn drop(&mut self) {
         started().unknown -= 1;
     }
 }
 
+#[inline]
 fn started() -> Guard<'static, Started> {
     let Ok(started) = STARTED.get_or_make(|| Ok::<_, Infallible>(Lock::default()));
     started.lock()
 }
 
+#[inline]
 pub(super) fn forget(pid: Pid) {
     let mut started = started();
     if let Some(count) = started.children.get_mut(&pid) {
@@ -67,6 +72,7 @@ pub(super) fn forget(pid: Pid) {
 }
 
 /// Whether a child was started here and not reaped yet.
+#[inline]
 pub(super) fn contains(pid: Pid) -> bool {
     started().children.contains_key(&pid)
 }
@@ -81,6 +87,7 @@ pub(super) enum Stranger {
 }
 
 /// Reaps a child that has ended, if it was not started here. Nobody begins to start one meanwhile.
+#[inline]
 pub(super) fn reap_stranger(pid: Pid) -> Stranger {
     let started = started();
     if started.children.contains_key(&pid) {

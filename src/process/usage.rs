@@ -26,6 +26,7 @@ use crate::sys::child::ResourceUsage;
 pub struct Usage(ResourceUsage);
 
 impl Usage {
+    #[inline]
     pub(super) fn new(usage: ResourceUsage) -> Self {
         Self(usage)
     }
@@ -36,6 +37,7 @@ impl Usage {
     ///
     /// See [`Usage`].
     #[must_use]
+    #[inline]
     pub fn user_time(&self) -> Duration {
         self.0.user_time
     }
@@ -46,6 +48,7 @@ impl Usage {
     ///
     /// See [`Usage`].
     #[must_use]
+    #[inline]
     pub fn system_time(&self) -> Duration {
         self.0.system_time
     }
@@ -57,6 +60,7 @@ impl Usage {
     ///
     /// See [`Usage`].
     #[must_use]
+    #[inline]
     pub fn max_rss(&self) -> u64 {
         self.0.max_rss
     }
@@ -67,6 +71,7 @@ impl Usage {
     ///
     /// See [`Usage`].
     #[must_use]
+    #[inline]
     pub fn minor_faults(&self) -> u64 {
         self.0.minor_faults
     }
@@ -77,6 +82,7 @@ impl Usage {
     ///
     /// See [`Usage`].
     #[must_use]
+    #[inline]
     pub fn major_faults(&self) -> u64 {
         self.0.major_faults
     }
@@ -87,6 +93,7 @@ impl Usage {
     ///
     /// See [`Usage`].
     #[must_use]
+    #[inline]
     pub fn blocks_read(&self) -> u64 {
         self.0.blocks_read
     }
@@ -97,6 +104,7 @@ impl Usage {
     ///
     /// See [`Usage`].
     #[must_use]
+    #[inline]
     pub fn blocks_written(&self) -> u64 {
         self.0.blocks_written
     }
@@ -107,6 +115,7 @@ impl Usage {
     ///
     /// See [`Usage`].
     #[must_use]
+    #[inline]
     pub fn voluntary_switches(&self) -> u64 {
         self.0.voluntary_switches
     }
@@ -117,6 +126,7 @@ impl Usage {
     ///
     /// See [`Usage`].
     #[must_use]
+    #[inline]
     pub fn involuntary_switches(&self) -> u64 {
         self.0.involuntary_switches
     }

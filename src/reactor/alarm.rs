@@ -8,10 +8,13 @@ use super::queue::{self, withdraw};
 use super::{Reactor, warn_if_not_driven};
 
 /// A deadline in a thread's queue. Dropping it takes it out.
+///
+/// Packed, it leaves its owner room for something small.
 #[derive(Debug)]
+#[repr(Rust, packed(4))]
 pub(crate) struct Alarm {
     queue: NonZeroU64,
-    key: usize,
+    key: u32,
 }
 
 impl Alarm {

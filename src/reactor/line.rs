@@ -143,15 +143,18 @@ impl Line {
         Some(others.swap_remove(position).1)
     }
 
-    /// Gives up all who wait to read, if that has become possible, and all who wait to write, if
-    /// that has.
+    /// Gives up the first who waits to read.
     #[inline(always)]
-    pub(super) fn take(&mut self, reads: bool, writes: bool, woken: &mut Vec<Waker>) {
-        if reads {
-            if let Some(reader) = self.reader.take() {
-                woken.push(reader.waker);
-            }
+    pub(super) fn take_reader(&mut self, woken: &mut Vec<Waker>) {
+        if let Some(reader) = self.reader.take() {
+            woken.push(reader.waker);
         }
+    }
+
+    /// Gives up all others who wait to read, if that has become possible, and all who wait to
+    /// write, if that has.
+    #[inline(always)]
+    pub(super) fn take_rest(&mut self, reads: bool, writes: bool, woken: &mut Vec<Waker>) {
         if let Some(rest) = &mut self.rest {
             rest.take(reads, writes, woken);
         }
@@ -159,7 +162,8 @@ impl Line {
 
     pub(super) fn take_all(&mut self) -> Vec<Waker> {
         let mut all = Vec::new();
-        self.take(true, true, &mut all);
+        self.take_reader(&mut all);
+        self.take_rest(true, true, &mut all);
         all
     }
 }
@@ -182,5 +186,19 @@ impl Rest {
                 at += 1;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Line, POLLER};
+
+    // G18
+    #[test]
+    fn keys_begin_anew_after_the_last() {
+        let mut line = Line { keys: u32::MAX - 1, ..Line::default() };
+        // Neither zero, which is nobody's, nor that of the poll functions.
+        let keys = [line.new_key(), line.new_key(), line.new_key()];
+        assert_eq!(keys, [u32::MAX, POLLER + 1, POLLER + 2]);
     }
 }

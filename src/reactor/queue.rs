@@ -5,7 +5,6 @@
 //! count of references. A timer that is dropped elsewhere is looked up by the number of its queue.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::mem::{self, ManuallyDrop};
 use std::num::NonZeroU64;
@@ -41,13 +40,16 @@ thread_local! {
 struct Withdrawn {
     /// False only if there are none: then the lock need not be taken.
     any: AtomicBool,
-    alarms: Lock<Vec<usize>>,
+    alarms: Lock<Vec<u32>>,
 }
 
-/// What has been withdrawn of the queue of each living thread, by the queue's number.
-static QUEUES: PerProcess<Lock<BTreeMap<NonZeroU64, Arc<Withdrawn>>>> = PerProcess::new();
+/// What has been withdrawn of the queue of each living thread, by the queue's number, in no order:
+/// threads are few.
+type Queues = Vec<(NonZeroU64, Arc<Withdrawn>)>;
 
-fn queues() -> Guard<'static, BTreeMap<NonZeroU64, Arc<Withdrawn>>> {
+static QUEUES: PerProcess<Lock<Queues>> = PerProcess::new();
+
+fn queues() -> Guard<'static, Queues> {
     let Ok(queues) = QUEUES.get_or_make(|| Ok::<_, Infallible>(Lock::default()));
     queues.lock()
 }
@@ -65,7 +67,7 @@ pub(super) fn open() {
     let number = NonZeroU64::new(NUMBERS.fetch_add(1, Ordering::Relaxed));
     let withdrawn = Arc::new(Withdrawn::default());
     if let Some(number) = number {
-        queues().insert(number, Arc::clone(&withdrawn));
+        queues().push((number, Arc::clone(&withdrawn)));
     }
     replace(Queue { number, timers: Timers::new(), withdrawn: Some(withdrawn) });
 }
@@ -78,16 +80,17 @@ pub(super) fn close() {
 fn replace(queue: Queue) {
     let former = with(|current| mem::replace(current, queue));
     if let Some(number) = former.number {
-        queues().remove(&number);
+        queues().retain(|(known, _)| *known != number);
     }
     let_go(former.timers.into_wakers());
 }
 
 /// Takes an alarm out of a queue of another thread, at that thread's next turn.
 #[cold]
-pub(super) fn withdraw(queue: NonZeroU64, alarm: usize) {
+pub(super) fn withdraw(queue: NonZeroU64, alarm: u32) {
     // A queue that is not there any more has dropped its wakers.
-    let Some(withdrawn) = queues().get(&queue).map(Arc::clone) else { return };
+    let known = queues().iter().find(|(number, _)| *number == queue).cloned();
+    let Some((_, withdrawn)) = known else { return };
     withdrawn.alarms.lock().push(alarm);
     withdrawn.any.store(true, Ordering::Release);
 }

@@ -165,13 +165,14 @@ impl Source {
             self.short_is_drained.store(false, Ordering::Relaxed);
         }
         let (reads, writes) = (reported.reads(), reported.writes());
-        if reads {
-            self.count_edge(Direction::Read);
-        }
         if writes {
             self.count_edge(Direction::Write);
         }
-        state.line.take(reads, writes, woken);
+        if reads {
+            self.count_edge(Direction::Read);
+            state.line.take_reader(woken);
+        }
+        state.line.take_rest(reads, writes, woken);
     }
 
     /// Called under the state's lock, and therefore a plain load and store.
@@ -268,70 +269,80 @@ impl Source {
 
     /// Leaves a waker, or is ready if a try is worth it again. Ready with an error if the
     /// descriptor cannot be waited for.
-    #[inline(always)]
+    #[inline]
     pub(crate) fn wait(
         self: &Arc<Self>,
         direction: Direction,
         parked: &mut Parked,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<()>> {
-        if parked.key != 0 {
-            return self.wait_again(direction, parked, cx);
-        }
-        // Foreign code, and therefore before the lock.
-        match self.park_first(direction, 0, parked, cx.waker().clone()) {
+        match self.park(direction, parked, cx) {
             None => Poll::Pending,
             Some(waker) => self.wait_in_line(direction, parked, waker),
         }
     }
 
-    /// As [`wait`](Self::wait), for a party that has left a waker before, which may be there still.
-    #[inline(never)]
-    fn wait_again(
-        self: &Arc<Self>,
+    /// Leaves a waker in the common case: that of the first to wait for this direction, on the thread
+    /// where the descriptor is watched. Otherwise gives it, for [`wait_in_line`](Self::wait_in_line).
+    #[inline(always)]
+    pub(crate) fn park(
+        &self,
         direction: Direction,
         parked: &mut Parked,
         cx: &mut Context<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.waits_already(direction, parked.key, cx.waker()) {
-            return Poll::Pending;
+    ) -> Option<Waker> {
+        if parked.key != 0 {
+            return self.park_again(direction, parked, cx);
         }
-        match self.park_first(direction, parked.key, parked, cx.waker().clone()) {
-            None => Poll::Pending,
-            Some(waker) => self.wait_in_line(direction, parked, waker),
-        }
+        // Foreign code, and therefore before the lock.
+        let waker = cx.waker().clone();
+        let mut state = self.lock();
+        let Some((thread, edges)) = self.place_for_first(&state, direction) else {
+            drop(state);
+            return Some(waker);
+        };
+        let key = state.line.new_key();
+        *parked = Parked { key, edges };
+        state.line.add_first(direction, Waiting { key, thread, waker });
+        None
     }
 
-    /// Leaves a waker in the common case: the first to wait for this direction, on the thread where
-    /// the descriptor is watched. Otherwise gives it back. A key of zero is to be made.
-    #[inline(always)]
-    fn park_first(
+    /// As [`park`](Self::park), for a party that has left a waker before, which may be there still.
+    #[inline(never)]
+    fn park_again(
         &self,
         direction: Direction,
-        key: u32,
         parked: &mut Parked,
-        waker: Waker,
+        cx: &mut Context<'_>,
     ) -> Option<Waker> {
-        let mut state = self.lock();
-        let Some(thread) = state.drives_here() else { return Some(waker) };
-        let Some(edges) = self.nothing_new(direction) else { return Some(waker) };
-        if state.line.has_first(direction) {
-            return Some(waker);
+        if self.waits_already(direction, parked.key, cx.waker()) {
+            return None;
         }
-        let key = match key {
-            0 => state.line.new_key(),
-            // It might find the waker that it has left before among the others.
-            _ if state.line.has_others() => return Some(waker),
-            key => key,
+        let (key, waker) = (parked.key, cx.waker().clone());
+        let mut state = self.lock();
+        // The waker that it has left before may be among the others.
+        let place = self.place_for_first(&state, direction).filter(|_| !state.line.has_others());
+        let Some((thread, edges)) = place else {
+            drop(state);
+            return Some(waker);
         };
         *parked = Parked { key, edges };
         state.line.add_first(direction, Waiting { key, thread, waker });
         None
     }
 
+    /// In the common case, that of the first to wait for this direction, on the thread where the
+    /// descriptor is watched: that thread, and the count of edges.
+    #[inline(always)]
+    fn place_for_first(&self, state: &State, direction: Direction) -> Option<(u32, u32)> {
+        let thread = state.drives_here()?;
+        let edges = self.nothing_new(direction)?;
+        (!state.line.has_first(direction)).then_some((thread, edges))
+    }
+
     /// As [`wait`](Self::wait), whoever else waits and wherever the descriptor is watched.
     #[cold]
-    fn wait_in_line(
+    pub(crate) fn wait_in_line(
         self: &Arc<Self>,
         direction: Direction,
         parked: &mut Parked,

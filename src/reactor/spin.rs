@@ -1,6 +1,7 @@
 //! Looking for events for some time before sleeping, for who asks for it.
 
 use std::cell::{Cell, RefCell};
+use std::hint;
 use std::marker::PhantomData;
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,14 @@ thread_local! {
     static TIMES: RefCell<Vec<Duration>> = const { RefCell::new(Vec::new()) };
     /// The longest of them, in nanoseconds; zero if there is none.
     static LONGEST: Cell<u64> = const { Cell::new(0) };
+    /// Whether the last that ended a spin early was another thread, and not the kernel.
+    static ASKED: Cell<bool> = const { Cell::new(false) };
 }
+
+/// How often to look at what other threads have queued before the kernel is asked, where another
+/// thread was the last to end a spin. A look takes some ten nanoseconds, and the kernel twenty times
+/// as long: who asks in that time has to wait for it.
+const LOOKS: u32 = 16;
 
 /// Has this thread look for events for some time before it sleeps, as long as the returned guard
 /// lives.
@@ -89,6 +97,22 @@ fn note_longest() {
 pub(super) fn before(timeout: Option<Duration>) -> Option<Spinning> {
     let longest = LONGEST.get();
     if longest == 0 { None } else { Spinning::begin(Duration::from_nanos(longest), timeout) }
+}
+
+/// Looks for some time whether another thread has asked for something, before the kernel is asked, if
+/// that is what has ended the last spin.
+#[inline]
+pub(super) fn looks_first(asked: impl Fn() -> bool) -> bool {
+    let look = |_| {
+        hint::spin_loop();
+        asked()
+    };
+    ASKED.get() && (0..LOOKS).any(look)
+}
+
+/// Notes what has ended a spin: another thread, or else the kernel.
+pub(super) fn note_end(asked: bool) {
+    ASKED.set(asked);
 }
 
 /// One spin that is under way.

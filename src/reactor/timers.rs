@@ -1,9 +1,8 @@
 //! The deadlines of one thread, the nearest first.
 
+use std::mem;
 use std::task::Waker;
 use std::time::{Duration, Instant};
-
-use slab::Slab;
 
 /// How many children a node of the heap has. Four of them share two cache lines at most, and the
 /// heap is half as deep as with two.
@@ -16,8 +15,15 @@ const CROWD: usize = 8;
 /// of them.
 const LOOKED_AT: usize = 32;
 
+/// How many new deadlines may stand beside the heap while the table grows, and for how many there
+/// is room later. They take more of it than the heap's nodes.
+const MOST_NEW: usize = 256;
+
 /// Marks the place of an alarm that stands among the new ones.
-const NEW: usize = 1 << (usize::BITS - 1);
+const NEW: u32 = 1 << 31;
+
+/// How many places a table grows by at least.
+const FEWEST_MORE: usize = 16;
 
 /// A heap of deadlines, ordered by deadline and then by the order of their making, in which each
 /// alarm knows its place and can be taken out from the middle.
@@ -25,36 +31,50 @@ const NEW: usize = 1 << (usize::BITS - 1);
 /// New deadlines stand beside the heap until somebody asks for the nearest: most timers bound
 /// something that ends in time, and those that are made and dropped between two turns are never
 /// sorted.
+///
+/// What is done to one deadline writes to the places of some others, anywhere. So places are kept
+/// close together, apart from the wakers.
 #[derive(Debug)]
 pub(super) struct Timers {
     heap: Vec<Node>,
     new: Vec<New>,
-    /// Every alarm that its owner has not taken out, due or not.
-    alarms: Slab<Waiting>,
-    /// Where each alarm stands that is not due, by its key: in the heap, or, marked, in `new`.
-    places: Vec<usize>,
-    made: u64,
-    /// The heap has deadlines as nanoseconds from then: one number to compare.
+    /// Whom each alarm wakes; `None` once it is due. An alarm's key is its index, until its owner
+    /// takes it out.
+    wakers: Vec<Option<Waker>>,
+    /// Where each alarm stands that is not due: in the heap, or, marked, in `new`. For a vacant key,
+    /// the one that was vacant before it.
+    places: Vec<u32>,
+    /// The key to be given next; if there is none such, all are taken.
+    vacant: u32,
+    made: u32,
+    /// The heap has deadlines as nanoseconds from then.
     base: Option<Instant>,
+    /// What is taken out as due, kept for its room.
+    due: Vec<u32>,
 }
 
-#[derive(Debug)]
-struct Waiting {
-    /// `None` once it is due.
-    waker: Option<Waker>,
-    order: u64,
-}
-
-#[derive(Debug, Clone, Copy)]
+/// A deadline, the order of its making, and its alarm, in the order in which they are compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Node {
     deadline: u64,
-    alarm: usize,
+    order: u32,
+    alarm: u32,
 }
 
 #[derive(Debug, Clone, Copy)]
 struct New {
     deadline: Instant,
-    alarm: usize,
+    order: u32,
+    alarm: u32,
+}
+
+impl Node {
+    /// Whether it goes off before another. Deadlines are seldom equal.
+    #[inline]
+    fn is_before(self, other: Node) -> bool {
+        self.deadline < other.deadline
+            || (self.deadline == other.deadline && self.order < other.order)
+    }
 }
 
 impl Timers {
@@ -62,10 +82,12 @@ impl Timers {
         Timers {
             heap: Vec::new(),
             new: Vec::new(),
-            alarms: Slab::new(),
+            wakers: Vec::new(),
             places: Vec::new(),
+            vacant: 0,
             made: 0,
             base: None,
+            due: Vec::new(),
         }
     }
 
@@ -77,45 +99,57 @@ impl Timers {
 
     /// Adds an alarm and returns its key.
     #[inline]
-    pub(super) fn insert(&mut self, deadline: Instant, waker: Waker) -> usize {
-        let order = self.made;
-        self.made = order.wrapping_add(1);
-        let alarm = self.alarms.insert(Waiting { waker: Some(waker), order });
-        let place = NEW | self.new.len();
-        match self.places.get_mut(alarm) {
-            Some(known) => *known = place,
-            None => self.places.push(place),
-        }
-        self.new.push(New { deadline, alarm });
+    pub(super) fn insert(&mut self, deadline: Instant, waker: Waker) -> u32 {
+        let (alarm, order) = (self.vacant, self.made);
+        let places = self.places.get_mut(alarm as usize);
+        let wakers = self.wakers.get_mut(alarm as usize);
+        let (Some(place), Some(whom), Some(made)) = (places, wakers, order.checked_add(1)) else {
+            self.prepare_insert();
+            return self.insert(deadline, waker);
+        };
+        self.vacant = mem::replace(place, NEW | self.new.len() as u32);
+        self.made = made;
+        // A vacant place has no waker: there is nothing to be dropped, and this says so.
+        mem::forget(whom.replace(waker));
+        self.new.push(New { deadline, order, alarm });
         alarm
     }
 
     /// Takes an alarm out and gives its waker back, to be dropped when nothing is borrowed; `None`
     /// if it was due.
     #[inline]
-    pub(super) fn remove(&mut self, alarm: usize) -> Option<Waker> {
-        let waker = self.alarms.remove(alarm).waker?;
-        let place = self.places[alarm];
+    pub(super) fn remove(&mut self, alarm: u32) -> Option<Waker> {
+        let waker = self.wakers[alarm as usize].take();
+        let place = mem::replace(&mut self.places[alarm as usize], self.vacant);
+        self.vacant = alarm;
+        let waker = waker?;
         if place & NEW == 0 {
-            self.remove_at(place);
+            self.remove_at(place as usize);
         } else {
-            self.new.swap_remove(place & !NEW);
-            if let Some(moved) = self.new.get(place & !NEW) {
-                self.places[moved.alarm] = place;
-            }
+            self.remove_new(alarm, place);
         }
         Some(waker)
     }
 
+    /// Mostly it is the last one, and no other moves.
+    #[inline]
+    fn remove_new(&mut self, alarm: u32, place: u32) {
+        let Some(last) = self.new.pop() else { return };
+        if last.alarm != alarm {
+            self.new[(place & !NEW) as usize] = last;
+            self.places[last.alarm as usize] = place;
+        }
+    }
+
     /// The waker that an alarm will wake; `None` if it is due.
     #[inline]
-    pub(super) fn waker(&mut self, alarm: usize) -> Option<&mut Waker> {
-        self.alarms[alarm].waker.as_mut()
+    pub(super) fn waker(&mut self, alarm: u32) -> Option<&mut Waker> {
+        self.wakers[alarm as usize].as_mut()
     }
 
     /// The wakers of all that are not due.
     pub(super) fn into_wakers(self) -> impl Iterator<Item = Waker> {
-        self.alarms.into_iter().filter_map(|(_, waiting)| waiting.waker)
+        self.wakers.into_iter().flatten()
     }
 
     /// How long to wait for the nearest deadline, or for the last of a crowd of them within a window
@@ -137,9 +171,9 @@ impl Timers {
     fn end_of_crowd(&self, horizon: u64) -> Option<u64> {
         let first = &self.heap[..self.heap.len().min(LOOKED_AT)];
         let (mut count, mut last) = (0, 0);
-        for node in first.iter().filter(|node| node.deadline <= horizon) {
+        for deadline in first.iter().map(|node| node.deadline).filter(|it| *it <= horizon) {
             count += 1;
-            last = node.deadline.max(last);
+            last = deadline.max(last);
         }
         (count >= CROWD).then_some(last)
     }
@@ -150,7 +184,12 @@ impl Timers {
         let now = self.number(Instant::now());
         while let Some(nearest) = self.heap.first().copied().filter(|it| it.deadline <= now) {
             self.remove_at(0);
-            woken.extend(self.alarms[nearest.alarm].waker.take());
+            self.due.push(nearest.alarm);
+        }
+        // The wakers lie anywhere, and have not been looked at for long: one after the other, with
+        // nothing between, they are fetched together.
+        for alarm in self.due.drain(..) {
+            woken.extend(self.wakers[alarm as usize].take());
         }
     }
 
@@ -166,14 +205,59 @@ impl Timers {
     }
 
     /// Makes what is new part of the heap.
+    #[inline]
     fn sort(&mut self) {
+        if !self.new.is_empty() {
+            self.sort_in();
+        }
+    }
+
+    fn sort_in(&mut self) {
+        make_room(&mut self.heap, self.new.len());
         for index in 0..self.new.len() {
-            let New { deadline, alarm } = self.new[index];
-            let node = Node { deadline: self.number(deadline), alarm };
+            let New { deadline, order, alarm } = self.new[index];
+            let node = Node { deadline: self.number(deadline), order, alarm };
             self.heap.push(node);
             self.sift_up(self.heap.len() - 1, node);
         }
         self.new.clear();
+        self.new.shrink_to(MOST_NEW);
+    }
+
+    /// Sees to it that there is a key, and a number, for one alarm more.
+    #[cold]
+    fn prepare_insert(&mut self) {
+        if self.made == u32::MAX {
+            self.sort();
+            self.count_anew();
+        }
+        if self.vacant as usize == self.places.len() {
+            self.add_key();
+        }
+    }
+
+    /// Gives those that wait the first numbers, in the same order. A sorted heap is a heap.
+    fn count_anew(&mut self) {
+        self.heap.sort_unstable();
+        self.made = 0;
+        for (place, node) in (0..).zip(&mut self.heap) {
+            node.order = place;
+            self.places[node.alarm as usize] = place;
+            self.made = place + 1;
+        }
+    }
+
+    /// Makes a key, the next to be given.
+    fn add_key(&mut self) {
+        if self.new.len() >= MOST_NEW {
+            self.sort();
+        }
+        let next = u32::try_from(self.places.len() + 1).ok().filter(|next| *next < NEW);
+        let next = next.expect("a thread has fewer than 2^31 timers");
+        make_room(&mut self.places, 1);
+        make_room(&mut self.wakers, 1);
+        self.places.push(next);
+        self.wakers.push(None);
     }
 
     fn remove_at(&mut self, position: usize) {
@@ -200,7 +284,7 @@ impl Timers {
     fn sift_up(&mut self, mut hole: usize, node: Node) {
         while hole > 0 {
             let parent = (hole - 1) / ARITY;
-            if !self.is_before(node, self.heap[parent]) {
+            if !node.is_before(self.heap[parent]) {
                 break;
             }
             self.place(hole, self.heap[parent]);
@@ -216,34 +300,67 @@ impl Timers {
         let mut first = *self.heap.get(from)?;
         let mut at = from;
         for (it, &child) in self.heap[from..].iter().enumerate().take(ARITY).skip(1) {
-            if self.is_before(child, first) {
+            if child.is_before(first) {
                 (first, at) = (child, from + it);
             }
         }
         Some(at)
     }
 
-    /// Whether one goes off before the other. Deadlines are seldom equal, so that the order is kept
-    /// elsewhere.
-    #[inline]
-    fn is_before(&self, one: Node, other: Node) -> bool {
-        one.deadline < other.deadline
-            || (one.deadline == other.deadline && self.order(one) < self.order(other))
-    }
-
-    #[cold]
-    fn order(&self, node: Node) -> u64 {
-        self.alarms[node.alarm].order
-    }
-
     #[inline]
     fn place(&mut self, position: usize, node: Node) {
         self.heap[position] = node;
-        self.places[node.alarm] = position;
+        self.places[node.alarm as usize] = position as u32;
+    }
+}
+
+/// Makes room for this many more, and if there is too little, by a quarter: timers are many, and
+/// what doubles is half empty.
+fn make_room<T>(table: &mut Vec<T>, more: usize) {
+    if table.capacity() - table.len() < more {
+        table.reserve_exact(more.max(FEWEST_MORE).max(table.len() / 4));
     }
 }
 
 fn nanoseconds(duration: Duration) -> u64 {
     let seconds = duration.as_secs().saturating_mul(1_000_000_000);
     seconds.saturating_add(u64::from(duration.subsec_nanos()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Adds alarms for one deadline and returns their keys.
+    fn insert(timers: &mut Timers, count: usize, deadline: Instant) -> Vec<u32> {
+        (0..count).map(|_| timers.insert(deadline, Waker::noop().clone())).collect()
+    }
+
+    #[test]
+    fn equal_deadlines_keep_their_order_when_the_count_begins_anew() {
+        let mut timers = Timers::new();
+        timers.made = u32::MAX - 2;
+        let keys = insert(&mut timers, 5, Instant::now());
+        assert_eq!(timers.made, 5);
+
+        timers.sort();
+        let mut order = Vec::new();
+        while let Some(first) = timers.heap.first().copied() {
+            order.push(first.alarm);
+            timers.remove_at(0);
+        }
+        assert_eq!(order, keys);
+    }
+
+    #[test]
+    fn new_deadlines_do_not_pile_up_beside_the_heap() {
+        let mut timers = Timers::new();
+        let later = Instant::now() + Duration::from_secs(3600);
+        let keys = insert(&mut timers, 10 * MOST_NEW, later);
+        assert!(timers.new.len() <= MOST_NEW);
+        assert_eq!(timers.heap.len() + timers.new.len(), keys.len());
+
+        assert!(keys.into_iter().all(|key| timers.remove(key).is_some()));
+        assert!(timers.is_empty());
+    }
 }

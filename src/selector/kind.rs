@@ -2,38 +2,53 @@
 
 use super::Events;
 use super::handle::Handle;
-use super::process::Process;
-use super::ready_key::{Report, outcome};
-use super::select_event::SelectEvent;
-use super::signal::Signal;
-use super::timer::Timer;
+use super::ready_key::Report;
 use crate::sys::epoll::mask;
-use std::os::fd::{AsRawFd, RawFd};
+use crate::sys::event_fd::EventFd;
+use std::os::fd::RawFd;
+use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::sync::Arc;
 
 /// What is registered, and owned where the selector has made it. Small, for there may be many.
 pub(super) enum Kind {
     Handle(Handle),
-    Timer(Timer),
-    Signal(Box<Signal>),
-    Process(Process),
-    Event(SelectEvent),
+    /// By its trait, so that a program has in it only what it registers: under the runtime that is
+    /// nothing but handles.
+    Object(Box<dyn Object>),
+}
+
+/// A kernel object that stands for something other than itself: a timer, a signal, a process or an
+/// event.
+pub(super) trait Object: Send + Sync + UnwindSafe + RefUnwindSafe {
+    fn fd(&self) -> RawFd;
+
+    /// Reads what has happened. `None` says that there is nothing to tell, because somebody else
+    /// was first.
+    fn read(&self) -> Option<(Events, Report)>;
+
+    /// The signal, if it is one.
+    fn signal(&self) -> Option<i32> {
+        None
+    }
+
+    /// What stands in for a pidfd, if it is a process without one.
+    fn stand_in(&self) -> Option<&Arc<EventFd>> {
+        None
+    }
 }
 
 impl Kind {
     pub(super) fn fd(&self) -> RawFd {
         match self {
             Self::Handle(handle) => handle.fd,
-            Self::Timer(timer) => timer.fd(),
-            Self::Signal(signal) => signal.fd(),
-            Self::Process(process) => process.fd(),
-            Self::Event(event) => event.as_raw_fd(),
+            Self::Object(object) => object.fd(),
         }
     }
 
     pub(super) fn epoll_mask(&self) -> u32 {
         match self {
             Self::Handle(handle) => handle.epoll_mask(),
-            _ => mask::IN,
+            Self::Object(_) => mask::IN,
         }
     }
 
@@ -42,22 +57,16 @@ impl Kind {
     pub(super) fn is_level_triggered(&self) -> bool {
         match self {
             Self::Handle(handle) => handle.is_level_triggered(),
-            _ => true,
+            Self::Object(_) => true,
         }
     }
 
-    /// Reads the kernel object behind an event. `None` says that there is nothing to tell, because
-    /// somebody else was first; a handle is its owner's to read.
+    /// Reads the kernel object behind an event; see [`Object::read`]. A handle is its owner's to
+    /// read.
     pub(super) fn read(&self) -> Option<(Events, Report)> {
         match self {
             Self::Handle(_) => None,
-            Self::Timer(timer) => timer.read(),
-            Self::Signal(signal) => signal.read(),
-            Self::Process(process) => Some(process.report()),
-            Self::Event(event) => {
-                let count = event.take().map(|count| count.map(Report::Count));
-                outcome(Events::USER, count)
-            }
+            Self::Object(object) => object.read(),
         }
     }
 }

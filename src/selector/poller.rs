@@ -73,7 +73,18 @@ impl Poller {
         self.wait_limited(timeout, events, usize::MAX)
     }
 
+    /// As [`wait`](Self::wait), whatever `events` still holds.
+    #[inline]
+    pub(crate) fn wait_anew(
+        &self,
+        timeout: Option<Duration>,
+        events: &mut RawEvents,
+    ) -> io::Result<()> {
+        self.wait_limited(timeout, events, usize::MAX)
+    }
+
     /// Whether this process made the epoll set; a forked child did not.
+    #[inline]
     pub(crate) fn is_ours(&self) -> bool {
         self.epoll.is_ours()
     }

@@ -1,15 +1,17 @@
 //! Processes that end: through a pidfd, or through SIGCHLD where the system gives none.
 
 use super::Events;
+use super::kind::Object;
 use super::ready_key::Report;
 use super::token::Token;
 use crate::sys::epoll::{Epoll, mask};
 use crate::sys::event_fd::EventFd;
 use crate::sys::pid_fd::{self, Child, Pid, PidFd};
-use crate::sys::signal_action::{CHILD_SIGNAL, ChildNotice, forward};
+use crate::sys::signal_action::{CHILD_SIGNAL, ChildNotice, forward, forward_child_notice};
 use crate::sys::signal_fd::SignalFd;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 
 /// The name under which epoll reports that children may have ended.
@@ -25,8 +27,9 @@ pub(super) enum Process {
     StandIn(Arc<EventFd>),
 }
 
-impl Process {
-    pub(super) fn fd(&self) -> RawFd {
+impl Object for Process {
+    #[inline]
+    fn fd(&self) -> RawFd {
         match self {
             Self::PidFd(fd) => fd.as_fd().as_raw_fd(),
             Self::StandIn(event) => event.as_fd().as_raw_fd(),
@@ -35,8 +38,17 @@ impl Process {
 
     /// There is nothing to read: the descriptor stays readable for ever, so the selector takes it
     /// out of epoll.
-    pub(super) fn report(&self) -> (Events, Report) {
-        (Events::PROCESS | Events::ONESHOT | Events::FINISHED, Report::Nothing)
+    #[inline]
+    fn read(&self) -> Option<(Events, Report)> {
+        Some((Events::PROCESS | Events::ONESHOT | Events::FINISHED, Report::Nothing))
+    }
+
+    #[inline]
+    fn stand_in(&self) -> Option<&Arc<EventFd>> {
+        match self {
+            Self::PidFd(_) => None,
+            Self::StandIn(event) => Some(event),
+        }
     }
 }
 
@@ -52,15 +64,35 @@ pub(super) struct Children {
     running: Vec<(Pid, Arc<EventFd>)>,
 }
 
-impl Children {
+/// [`Children`] to a selector, which has some only once a child without a pidfd is registered: by this
+/// trait, so that other programs need not have the code.
+pub(super) trait ChildExits: Send + Sync + UnwindSafe + RefUnwindSafe {
     /// Waits for a child on behalf of its stand-in, which is triggered at once if the child has
     /// ended already.
-    pub(super) fn expect(
-        &mut self,
-        epoll: &Epoll,
-        pid: Pid,
-        stand_in: &Arc<EventFd>,
-    ) -> io::Result<()> {
+    fn expect(&mut self, epoll: &Epoll, pid: Pid, stand_in: &Arc<EventFd>) -> io::Result<()>;
+
+    /// Forgets the child of a stand-in that is being unregistered.
+    fn forget(&mut self, epoll: &Epoll, stand_in: &Arc<EventFd>);
+
+    /// Triggers the stand-in of every child that has ended. One that waitid(2) does not know any
+    /// more was reaped by somebody.
+    fn check(&mut self, epoll: &Epoll);
+
+    /// Takes the SIGCHLDs that are pending because every thread blocks them; while one is pending a
+    /// second makes no edge. Whoever wants to read them is given them. Stops at any error, because
+    /// the number may be another file's by now.
+    fn drain_signals(&self);
+
+    /// Tells all selectors that children may have ended.
+    fn tell_others(&self);
+
+    /// Adds what is watched to another epoll set.
+    fn join(&self, epoll: &Epoll) -> io::Result<()>;
+}
+
+impl ChildExits for Children {
+    #[inline]
+    fn expect(&mut self, epoll: &Epoll, pid: Pid, stand_in: &Arc<EventFd>) -> io::Result<()> {
         if self.watch.is_none() {
             self.watch = Some(ChildWatch::start(epoll)?);
         }
@@ -77,15 +109,14 @@ impl Children {
         seen
     }
 
-    /// Forgets the child of a stand-in that is being unregistered.
-    pub(super) fn forget(&mut self, epoll: &Epoll, stand_in: &Arc<EventFd>) {
+    #[inline]
+    fn forget(&mut self, epoll: &Epoll, stand_in: &Arc<EventFd>) {
         self.running.retain(|(_, known)| !Arc::ptr_eq(known, stand_in));
         self.stop_if_idle(epoll);
     }
 
-    /// Triggers the stand-in of every child that has ended. One that waitid(2) does not know any
-    /// more was reaped by somebody.
-    pub(super) fn check(&mut self, epoll: &Epoll) {
+    #[inline]
+    fn check(&mut self, epoll: &Epoll) {
         self.running.retain(|(pid, stand_in)| {
             let running = matches!(pid_fd::peek_exit(*pid), Ok(Child::Running) | Err(_));
             if !running {
@@ -97,10 +128,8 @@ impl Children {
         self.stop_if_idle(epoll);
     }
 
-    /// Takes the SIGCHLDs that are pending because every thread blocks them; while one is pending a
-    /// second makes no edge. Whoever wants to read them is given them. Stops at any error, because
-    /// the number may be another file's by now.
-    pub(super) fn drain_signals(&self) {
+    #[inline]
+    fn drain_signals(&self) {
         if let Some(watch) = &self.watch {
             while let Ok(Some(record)) = watch.signals.read() {
                 forward(&record);
@@ -108,11 +137,19 @@ impl Children {
         }
     }
 
-    /// Adds what is watched to another epoll set.
-    pub(super) fn join(&self, epoll: &Epoll) -> io::Result<()> {
-        self.watch.as_ref().map_or(Ok(()), |watch| watch.join(epoll))
+    #[inline]
+    fn tell_others(&self) {
+        forward_child_notice();
     }
 
+    #[inline]
+    fn join(&self, epoll: &Epoll) -> io::Result<()> {
+        self.watch.as_ref().map_or(Ok(()), |watch| watch.join(epoll))
+    }
+}
+
+impl Children {
+    #[inline]
     fn stop_if_idle(&mut self, epoll: &Epoll) {
         if self.running.is_empty() {
             if let Some(watch) = self.watch.take() {
@@ -123,6 +160,7 @@ impl Children {
 }
 
 /// Looks at a process that is to be watched; nobody at all is an error.
+#[inline]
 fn look(pid: Pid) -> io::Result<Child> {
     let child = pid_fd::peek_exit(pid)?;
     if child == Child::Unknown {
@@ -131,6 +169,7 @@ fn look(pid: Pid) -> io::Result<Child> {
     Ok(child)
 }
 
+#[inline]
 fn not_a_child() -> io::Error {
     let why = "without pidfds (Linux 5.3) only children of this process can be watched";
     io::Error::new(io::ErrorKind::Unsupported, why)
@@ -146,6 +185,7 @@ struct ChildWatch {
 }
 
 impl ChildWatch {
+    #[inline]
     fn start(epoll: &Epoll) -> io::Result<Self> {
         let watch =
             Self { notice: ChildNotice::acquire()?, signals: SignalFd::new([CHILD_SIGNAL])? };
@@ -153,6 +193,7 @@ impl ChildWatch {
         Ok(watch)
     }
 
+    #[inline]
     fn join(&self, epoll: &Epoll) -> io::Result<()> {
         let (notice, signals) = (self.notice.as_fd().as_raw_fd(), self.signals.as_fd().as_raw_fd());
         epoll.add(notice, mask::IN | mask::ET, CHILD_NOTICE.to_data())?;
@@ -165,6 +206,7 @@ impl ChildWatch {
 
     /// Leaves the set; the notice outlives this value, so closing does not do it. Silent: without
     /// children nobody is waiting.
+    #[inline]
     fn leave(&self, epoll: &Epoll) {
         if epoll.is_ours() {
             _ = epoll.delete(self.notice.as_fd().as_raw_fd());

@@ -1,8 +1,8 @@
 //! Registering and unregistering, kind by kind.
 
 use super::handle::Handle;
-use super::kind::Kind;
-use super::process::Process;
+use super::kind::{Kind, Object};
+use super::process::{Children, Process};
 use super::signal::Signal;
 use super::timer::Timer;
 use super::token::Token;
@@ -159,11 +159,7 @@ impl<T> Selector<T> {
     /// ```
     pub fn register_timer(&mut self, after: Duration, oneshot: bool, data: T) -> io::Result<RawFd> {
         let timer = Timer::start(after, oneshot)?;
-        let fd = timer.fd();
-        self.refuse_registered(fd)?;
-        self.watch(fd, mask::IN)?;
-        self.table.insert(fd, true, Kind::Timer(timer), data);
-        Ok(fd)
+        self.register_object(Box::new(timer), data)
     }
 
     /// Registers a signal, and returns the number of its signalfd(2).
@@ -217,7 +213,7 @@ impl<T> Selector<T> {
         self.watch(fd, mask::IN)?;
         source.block();
         self.signals |= 1 << signal;
-        self.table.insert(fd, true, Kind::Signal(Box::new(source)), data);
+        self.table.insert(fd, true, Kind::Object(Box::new(source)), data);
         Ok(fd)
     }
 
@@ -274,9 +270,10 @@ impl<T> Selector<T> {
         if let Process::StandIn(event) = &process {
             // Should this fail, dropping the stand-in takes it out of epoll: nobody else has its
             // descriptor.
-            self.children.expect(&self.poller.epoll, pid, event)?;
+            let children = self.children.get_or_insert_with(|| Box::new(Children::default()));
+            children.expect(&self.poller.epoll, pid, event)?;
         }
-        self.table.insert(fd, true, Kind::Process(process), data);
+        self.table.insert(fd, true, Kind::Object(Box::new(process)), data);
         Ok(fd)
     }
 
@@ -295,11 +292,15 @@ impl<T> Selector<T> {
     ///
     /// See [`SelectEvent`].
     pub fn register_event(&mut self, event: &SelectEvent, data: T) -> io::Result<()> {
-        let fd = event.as_raw_fd();
+        self.register_object(Box::new(event.clone()), data).map(drop)
+    }
+
+    fn register_object(&mut self, object: Box<dyn Object>, data: T) -> io::Result<RawFd> {
+        let fd = object.fd();
         self.refuse_registered(fd)?;
         self.watch(fd, mask::IN)?;
-        self.table.insert(fd, true, Kind::Event(event.clone()), data);
-        Ok(())
+        self.table.insert(fd, true, Kind::Object(object), data);
+        Ok(fd)
     }
 
     /// Unregisters a descriptor of any kind, and gives its data back.
@@ -328,12 +329,13 @@ impl<T> Selector<T> {
         if entry.in_set {
             self.unwatch(fd, entry.kind.is_level_triggered());
         }
-        match &entry.kind {
-            Kind::Signal(signal) => self.signals &= !(1 << signal.number()),
-            Kind::Process(Process::StandIn(event)) => {
-                self.children.forget(&self.poller.epoll, event);
+        if let Kind::Object(object) = &entry.kind {
+            if let Some(signal) = object.signal() {
+                self.signals &= !(1 << signal);
             }
-            _ => {}
+            if let (Some(children), Some(event)) = (&mut self.children, object.stand_in()) {
+                children.forget(&self.poller.epoll, event);
+            }
         }
         Ok(entry.data)
     }

@@ -241,22 +241,27 @@ impl<T> Selector<T> {
     #[cold]
     fn stray(&mut self, token: Token) {
         match token {
-            CHILD_NOTICE => {
-                self.children.check(&self.poller.epoll);
-                self.look_again = true;
-            }
-            // What the user wants to have as keys must stay; reading those keys tells the
-            // selectors.
-            BLOCKED_CHILD_SIGNAL if self.has_signal(CHILD_SIGNAL) => forward_child_notice(),
-            BLOCKED_CHILD_SIGNAL => {
-                self.children.drain_signals();
-                forward_child_notice();
-            }
+            CHILD_NOTICE | BLOCKED_CHILD_SIGNAL => self.look_at_children(token),
             RETIRED => {}
             // A duplicate of a closed descriptor is alive, and would report at every wait.
             _ if self.orphans => self.rebuild(),
             _ => {}
         }
+    }
+
+    fn look_at_children(&mut self, told_by: Token) {
+        let takes_signals = !self.has_signal(CHILD_SIGNAL);
+        let Some(children) = &mut self.children else { return };
+        if told_by == CHILD_NOTICE {
+            children.check(&self.poller.epoll);
+            self.look_again = true;
+            return;
+        }
+        // What the user wants to have as keys must stay; reading those keys tells the selectors.
+        if takes_signals {
+            children.drain_signals();
+        }
+        children.tell_others();
     }
 
     /// Moves to a new epoll set, which knows nothing of the descriptors that were closed while they
@@ -295,7 +300,7 @@ impl<T> Selector<T> {
     /// Adds what is watched to another set, and returns what cannot join it, because it was closed
     /// as well, and what need not: a one-shot that has fired joins when it is updated.
     fn move_to(&self, new: &Epoll) -> io::Result<Vec<RawFd>> {
-        self.children.join(new)?;
+        self.children.as_ref().map_or(Ok(()), |children| children.join(new))?;
         let mut outside = Vec::new();
         for (token, entry) in self.table.in_set() {
             if matches!(entry.kind, Kind::Handle(handle) if handle.fired) {

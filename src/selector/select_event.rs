@@ -1,5 +1,8 @@
 //! An event that a program triggers itself, from any thread.
 
+use super::Events;
+use super::kind::Object;
+use super::ready_key::{Report, outcome};
 use crate::sys::event_fd::EventFd;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
@@ -67,10 +70,15 @@ impl SelectEvent {
     pub fn trigger(&self) -> io::Result<()> {
         self.0.signal()
     }
+}
 
-    /// Takes the count; `None` if another selector was first.
-    pub(crate) fn take(&self) -> io::Result<Option<u64>> {
-        self.0.read()
+impl Object for SelectEvent {
+    fn fd(&self) -> RawFd {
+        self.as_raw_fd()
+    }
+
+    fn read(&self) -> Option<(Events, Report)> {
+        outcome(Events::USER, self.0.read().map(|count| count.map(Report::Count)))
     }
 }
 

@@ -1,13 +1,13 @@
 //! Signals that are read through a descriptor.
 
 use super::Events;
+use super::kind::Object;
 use super::ready_key::{Report, outcome};
 use super::signal_info::SignalInfo;
 use crate::sys::signal_action::{CHILD_SIGNAL, forward_child_notice};
 use crate::sys::signal_fd::SignalFd;
 use crate::sys::signal_mask;
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -24,6 +24,7 @@ pub(super) struct Signal {
 impl Signal {
     /// Opens the signalfd. Nothing is blocked yet, so that a registration which fails has not
     /// touched the mask.
+    #[inline]
     pub(super) fn open(number: i32) -> io::Result<Self> {
         if let Some(why) = signal_mask::refusal(number) {
             let text = format!("signal {number} cannot be registered: {why}");
@@ -33,23 +34,29 @@ impl Signal {
     }
 
     /// Blocks the signal in the calling thread until this value is dropped there.
+    #[inline]
     pub(super) fn block(&mut self) {
         self.blocked = Some(BlockedSignal::new(self.number));
     }
+}
 
-    pub(super) fn number(&self) -> i32 {
-        self.number
-    }
-
-    pub(super) fn fd(&self) -> RawFd {
+impl Object for Signal {
+    #[inline]
+    fn fd(&self) -> RawFd {
         self.fd.as_fd().as_raw_fd()
     }
 
     /// Takes one signal. Further ones that are pending keep the descriptor ready, and come as
     /// further keys.
-    pub(super) fn read(&self) -> Option<(Events, Report)> {
+    #[inline]
+    fn read(&self) -> Option<(Events, Report)> {
         let record = self.fd.read();
         outcome(Events::SIGNAL, record.map(|record| Some(Report::Signal(SignalInfo::new(record?)))))
+    }
+
+    #[inline]
+    fn signal(&self) -> Option<i32> {
+        Some(self.number)
     }
 }
 
@@ -58,6 +65,7 @@ impl Drop for Signal {
     /// taken first: unblocking it would let it act, and the default action of most signals is to
     /// end the process. It is not taken through the signalfd, whose number may be another file's by
     /// now.
+    #[inline]
     fn drop(&mut self) {
         let Some(blocked) = self.blocked.take() else {
             return;
@@ -84,14 +92,17 @@ struct BlockedSignal {
 }
 
 impl BlockedSignal {
+    #[inline]
     fn new(number: i32) -> Self {
         let thread = BLOCKS.try_with(|blocks| {
             let mut blocks = blocks.borrow_mut();
-            let block = blocks
-                .signals
-                .entry(number)
-                .or_insert_with(|| Block { count: 0, before: signal_mask::block(number) });
-            block.count += 1;
+            match blocks.signals.iter_mut().find(|block| block.number == number) {
+                Some(block) => block.count += 1,
+                None => {
+                    let before = signal_mask::block(number);
+                    blocks.signals.push(Block { number, count: 1, before });
+                }
+            }
             blocks.thread
         });
         // A thread whose locals are gone is about to end, and its mask with it: zero is nobody's
@@ -104,22 +115,22 @@ impl BlockedSignal {
     }
 
     /// Gives this reason up, and tells whether the signal is now to be unblocked.
+    #[inline]
     fn release(self) -> bool {
         let last = BLOCKS.try_with(|blocks| {
             let mut blocks = blocks.borrow_mut();
             if blocks.thread != self.thread {
                 return false;
             }
-            let Some(block) = blocks.signals.get_mut(&self.number) else {
+            let known = blocks.signals.iter().position(|block| block.number == self.number);
+            let Some(at) = known else {
                 return false;
             };
-            block.count -= 1;
-            if block.count > 0 {
+            blocks.signals[at].count -= 1;
+            if blocks.signals[at].count > 0 {
                 return false;
             }
-            let before = block.before;
-            blocks.signals.remove(&self.number);
-            !before
+            !blocks.signals.swap_remove(at).before
         });
         last.unwrap_or(false)
     }
@@ -129,10 +140,12 @@ impl BlockedSignal {
 struct Blocks {
     /// A number for the thread: unlike an address or the system's id, it never comes again.
     thread: usize,
-    signals: BTreeMap<i32, Block>,
+    /// There are few.
+    signals: Vec<Block>,
 }
 
 struct Block {
+    number: i32,
     count: usize,
     /// Whether the program itself had it blocked, and keeps it so.
     before: bool,
@@ -143,6 +156,6 @@ static NEXT_THREAD: AtomicUsize = AtomicUsize::new(1);
 thread_local! {
     static BLOCKS: RefCell<Blocks> = RefCell::new(Blocks {
         thread: NEXT_THREAD.fetch_add(1, Ordering::Relaxed),
-        signals: BTreeMap::new(),
+        signals: Vec::new(),
     });
 }

@@ -41,6 +41,7 @@ impl SignalInfo {
     ///
     /// See [`SignalInfo`].
     #[must_use]
+    #[inline]
     pub fn signo(&self) -> i32 {
         self.0.signo
     }
@@ -53,6 +54,7 @@ impl SignalInfo {
     ///
     /// See [`SignalInfo`].
     #[must_use]
+    #[inline]
     pub fn code(&self) -> i32 {
         self.0.code
     }
@@ -64,6 +66,7 @@ impl SignalInfo {
     ///
     /// See [`SignalInfo`].
     #[must_use]
+    #[inline]
     pub fn pid(&self) -> u32 {
         self.0.pid
     }
@@ -74,6 +77,7 @@ impl SignalInfo {
     ///
     /// See [`SignalInfo`].
     #[must_use]
+    #[inline]
     pub fn uid(&self) -> u32 {
         self.0.uid
     }
@@ -85,6 +89,7 @@ impl SignalInfo {
     ///
     /// See [`SignalInfo`].
     #[must_use]
+    #[inline]
     pub fn status(&self) -> i32 {
         self.0.status
     }
@@ -95,6 +100,7 @@ impl SignalInfo {
     ///
     /// See [`SignalInfo`].
     #[must_use]
+    #[inline]
     pub fn value(&self) -> i32 {
         self.0.value
     }
@@ -105,6 +111,7 @@ impl SignalInfo {
     ///
     /// See [`SignalInfo`].
     #[must_use]
+    #[inline]
     pub fn pointer(&self) -> u64 {
         self.0.pointer
     }
@@ -116,6 +123,7 @@ impl SignalInfo {
     ///
     /// See [`SignalInfo`].
     #[must_use]
+    #[inline]
     pub fn user_time(&self) -> u64 {
         self.0.user_time
     }
@@ -127,6 +135,7 @@ impl SignalInfo {
     ///
     /// See [`SignalInfo`].
     #[must_use]
+    #[inline]
     pub fn system_time(&self) -> u64 {
         self.0.system_time
     }
@@ -137,6 +146,7 @@ impl SignalInfo {
     ///
     /// See [`SignalInfo`].
     #[must_use]
+    #[inline]
     pub fn fd(&self) -> i32 {
         self.0.fd
     }
@@ -148,6 +158,7 @@ impl SignalInfo {
     ///
     /// See [`SignalInfo`].
     #[must_use]
+    #[inline]
     pub fn band(&self) -> u32 {
         self.0.band
     }
@@ -158,6 +169,7 @@ impl SignalInfo {
     ///
     /// See [`SignalInfo`].
     #[must_use]
+    #[inline]
     pub fn timer_id(&self) -> u32 {
         self.0.timer_id
     }
@@ -169,12 +181,14 @@ impl SignalInfo {
     ///
     /// See [`SignalInfo`].
     #[must_use]
+    #[inline]
     pub fn overrun(&self) -> u32 {
         self.0.overrun
     }
 }
 
 impl fmt::Debug for SignalInfo {
+    #[inline]
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SignalInfo")
             .field("signo", &self.signo())

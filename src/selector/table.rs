@@ -123,3 +123,33 @@ impl<T> Table<T> {
             .map(|(slot, entry)| (Token { slot: slot as u32, generation: entry.generation }, entry))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Events;
+    use super::super::handle::Handle;
+    use super::{Kind, Table, Token};
+    use std::os::fd::RawFd;
+
+    fn insert(table: &mut Table<RawFd>, fd: RawFd) -> Token {
+        let token = table.next_token();
+        table.insert(fd, false, Kind::Handle(Handle::new(fd, Events::NONE).unwrap()), fd);
+        token
+    }
+
+    // G18
+    #[test]
+    fn generations_begin_anew_after_the_last() {
+        let mut table = Table::new(0);
+        table.next_generation = u32::MAX;
+        let (last, first) = (insert(&mut table, 3), insert(&mut table, 4));
+        assert_eq!((last.generation, first.generation), (u32::MAX, 0));
+        for (token, fd) in [(last, 3), (first, 4)] {
+            assert_eq!(table.by_token(token).unwrap().data, fd);
+        }
+        table.remove(3).unwrap();
+        let next = insert(&mut table, 3);
+        assert_eq!(next.slot, last.slot);
+        assert!(table.by_token(last).is_none() && table.by_token(next).is_some());
+    }
+}

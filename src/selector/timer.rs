@@ -1,6 +1,7 @@
 //! Timers that are descriptors.
 
 use super::Events;
+use super::kind::Object;
 use super::ready_key::{Report, outcome};
 use crate::sys::timer_fd::TimerFd;
 use std::io;
@@ -24,12 +25,14 @@ impl Timer {
         let period = if oneshot { Duration::ZERO } else { after };
         Ok(Self { timer: TimerFd::start(after, period)?, oneshot })
     }
+}
 
-    pub(super) fn fd(&self) -> RawFd {
+impl Object for Timer {
+    fn fd(&self) -> RawFd {
         self.timer.as_fd().as_raw_fd()
     }
 
-    pub(super) fn read(&self) -> Option<(Events, Report)> {
+    fn read(&self) -> Option<(Events, Report)> {
         let expirations = self.timer.read().map(|count| count.map(Report::Count));
         let (events, report) = outcome(Events::TIMER, expirations)?;
         if self.oneshot && !events.contains(Events::ERROR) {

@@ -61,27 +61,33 @@ struct Inbox {
 struct SignalSet(u128);
 
 impl SignalSet {
+    #[inline]
     fn of(signal: i32) -> Self {
         Self(u32::try_from(signal).ok().and_then(|at| 1_u128.checked_shl(at)).unwrap_or(0))
     }
 
+    #[inline]
     fn contains(self, signal: i32) -> bool {
         self.0 & Self::of(signal).0 != 0
     }
 
+    #[inline]
     fn add(&mut self, signal: i32) {
         self.0 |= Self::of(signal).0;
     }
 
+    #[inline]
     fn remove(&mut self, signal: i32) {
         self.0 &= !Self::of(signal).0;
     }
 
     /// The lowest one.
+    #[inline]
     fn first(self) -> Option<i32> {
         (self != Self::default()).then(|| self.0.trailing_zeros() as i32)
     }
 
+    #[inline]
     fn iter(self) -> impl Iterator<Item = i32> {
         let mut left = self;
         iter::from_fn(move || left.first().inspect(|&signal| left.remove(signal)))
@@ -90,32 +96,38 @@ impl SignalSet {
 
 impl Hub {
     /// Returns the hub of this process, made at the first call.
+    #[inline]
     pub(super) fn get() -> &'static Lock<Self> {
         let Ok(hub) = HUB.get_or_make(|| Ok::<_, Infallible>(Lock::default()));
         hub
     }
 
+    #[inline]
     pub(super) fn lock(hub: &Lock<Self>) -> Guard<'_, Self> {
         hub.lock()
     }
 
+    #[inline]
     pub(super) fn open_inbox(&mut self) -> usize {
         self.inboxes.insert(Inbox::default())
     }
 
     /// Closes an inbox, and gives up who waits for it.
+    #[inline]
     pub(super) fn close_inbox(&mut self, inbox: usize) -> Option<Waker> {
         let inbox = self.inboxes.try_remove(inbox);
         self.update_wanted();
         inbox.and_then(|inbox| inbox.waker)
     }
 
+    #[inline]
     pub(super) fn wants(&self, inbox: usize, signal: i32) -> bool {
         self.inboxes[inbox].wanted.contains(signal)
     }
 
     /// Catches a signal for an inbox. What was caught before goes to those who wanted it then, and
     /// whose wakers are given up.
+    #[inline]
     pub(super) fn want(
         &mut self,
         inbox: usize,
@@ -130,6 +142,7 @@ impl Hub {
     }
 
     /// Takes a signal out of an inbox, with what has come of it.
+    #[inline]
     pub(super) fn refuse(&mut self, inbox: usize, signal: i32) {
         let inbox = &mut self.inboxes[inbox];
         inbox.wanted.remove(signal);
@@ -139,6 +152,7 @@ impl Hub {
     }
 
     /// Takes what came first.
+    #[inline]
     pub(super) fn take(&mut self, inbox: usize) -> Option<SignalInfo> {
         let inbox = &mut self.inboxes[inbox];
         inbox.waiting.pop_front().or_else(|| {
@@ -149,6 +163,7 @@ impl Hub {
     }
 
     /// Takes what came first, also of what the handler has caught and nobody has handed out yet.
+    #[inline]
     pub(super) fn take_unread(
         &mut self,
         inbox: usize,
@@ -163,11 +178,13 @@ impl Hub {
     }
 
     /// Leaves a waker for an inbox, or none, and gives up the one that was left before.
+    #[inline]
     pub(super) fn replace_waker(&mut self, inbox: usize, waker: Option<Waker>) -> Option<Waker> {
         mem::replace(&mut self.inboxes[inbox].waker, waker)
     }
 
     /// Makes a signalfd that reads what is blocked of all that anybody wants, now and later.
+    #[inline]
     pub(super) fn open_signal_fd(&mut self) -> io::Result<Arc<SignalFd>> {
         let signal_fd = Arc::new(SignalFd::new(self.wanted.iter())?);
         self.signal_fds.retain(|it| it.strong_count() > 0);
@@ -175,6 +192,7 @@ impl Hub {
         Ok(signal_fd)
     }
 
+    #[inline]
     fn update_wanted(&mut self) {
         let mut wanted = SignalSet::default();
         for (_, inbox) in &self.inboxes {
@@ -194,6 +212,7 @@ impl Hub {
     }
 
     /// Hands out whatever the handler has caught, and gives the wakers of those who got something.
+    #[inline]
     pub(super) fn read_pipe(&mut self, woken: &mut Vec<Waker>) -> io::Result<()> {
         let pipe = match self.pipe {
             Some(pipe) => pipe,
@@ -211,11 +230,13 @@ impl Hub {
     }
 
     /// Hands out what the handler says that it has caught, if it does.
+    #[inline]
     pub(super) fn read_unread(&mut self, woken: &mut Vec<Waker>) -> io::Result<()> {
         if self.pipe.is_some_and(SignalPipe::is_unread) { self.read_pipe(woken) } else { Ok(()) }
     }
 
     /// Hands out whatever is pending because it is blocked.
+    #[inline]
     pub(super) fn read_blocked(
         &mut self,
         signals: &SignalFd,
@@ -232,25 +253,30 @@ impl Hub {
     }
 
     /// Gives up the wakers of all who wait.
+    #[inline]
     pub(super) fn all_wakers(&mut self) -> Vec<Waker> {
         self.inboxes.iter_mut().filter_map(|(_, inbox)| inbox.waker.take()).collect()
     }
 
+    #[inline]
     pub(super) fn add_child(&mut self, pid: Pid, event: &Arc<EventFd>) {
         self.children.push((pid, Arc::clone(event)));
         self.update_wanted();
     }
 
+    #[inline]
     pub(super) fn expects_children(&self) -> bool {
         !self.children.is_empty()
     }
 
+    #[inline]
     pub(super) fn remove_child(&mut self, event: &Arc<EventFd>) {
         self.children.retain(|(_, known)| !Arc::ptr_eq(known, event));
         self.update_wanted();
     }
 
     /// Signals all who wait for this child, which has ended and is not reaped yet.
+    #[inline]
     pub(super) fn end_child(&mut self, pid: Pid) {
         self.children.retain(|(known, event)| {
             let running = *known != pid;
@@ -264,6 +290,7 @@ impl Hub {
 
     /// SIGCHLD merges: fifty exits may be one signal. So every child is looked at. One that
     /// waitid(2) does not know any more was reaped by somebody.
+    #[inline]
     fn look_at_children(&mut self) {
         self.children.retain(|(pid, event)| {
             let running = matches!(pid_fd::peek_exit(*pid), Ok(Child::Running) | Err(_));
@@ -277,6 +304,7 @@ impl Hub {
 }
 
 /// Puts a delivery into every inbox that wants it.
+#[inline]
 fn hand_out(inboxes: &mut Slab<Inbox>, record: SignalRecord, woken: &mut Vec<Waker>) {
     for (_, inbox) in inboxes {
         if !inbox.wanted.contains(record.signo) {

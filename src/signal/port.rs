@@ -38,6 +38,7 @@ thread_local! {
 impl Port {
     /// Returns the port of this thread, made now if nobody holds one, ready to be woken by this
     /// thread's reactor.
+    #[inline]
     pub(crate) fn here() -> io::Result<Arc<Self>> {
         let ending = |_| io::Error::other("the thread is ending: it hears no signals any more");
         let known = HERE.try_with(|here| here.borrow().upgrade()).map_err(ending)?;
@@ -55,6 +56,7 @@ impl Port {
         Ok(port)
     }
 
+    #[inline]
     fn open() -> io::Result<Arc<Self>> {
         let hub = Hub::get();
         let pipe = SignalPipe::get()?.reader()?;
@@ -69,6 +71,7 @@ impl Port {
     }
 
     /// Reads and hands out what is there, and waits for more on this thread.
+    #[inline]
     fn pump(&self) -> io::Result<()> {
         let mut cx = Context::from_waker(&self.waker);
         let (mut woken, mut read) = (Vec::new(), false);
@@ -97,11 +100,13 @@ impl Port {
 }
 
 /// What a read says that has taken everything: nothing is left.
+#[inline]
 fn until_empty(read: io::Result<()>) -> io::Result<Infallible> {
     read.and_then(|()| Err(io::ErrorKind::WouldBlock.into()))
 }
 
 /// Has a port read when it is woken, if the port is still there.
+#[inline]
 fn pump_waker(port: Weak<Port>) -> Waker {
     waker_fn(move || {
         let Some(port) = port.upgrade() else { return };

@@ -26,6 +26,7 @@ impl StandIn {
     /// Waits for a child on behalf of an event, which is signalled at once if the child has ended.
     ///
     /// Fails for what is no child of this process.
+    #[inline]
     pub(crate) fn expect(pid: Pid, event: EventFd) -> io::Result<Self> {
         let stand_in = Self {
             event: Arc::new(event),
@@ -58,18 +59,21 @@ impl StandIn {
 
     /// Tells all who wait for this child that it has ended. To be called before it is reaped:
     /// afterwards its number may be another's, and a look at it would see that one run.
+    #[inline]
     pub(crate) fn tell(pid: Pid) {
         Hub::lock(Hub::get()).end_child(pid);
     }
 }
 
 impl AsFd for StandIn {
+    #[inline]
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.event.as_fd()
     }
 }
 
 impl Drop for StandIn {
+    #[inline]
     fn drop(&mut self) {
         // A forked child's copy is not known there.
         if self.process == fork::process_id() {

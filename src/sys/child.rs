@@ -35,6 +35,7 @@ pub(crate) struct ResourceUsage {
 
 /// Reaps this child, if it has ended. ECHILD says that it is none of ours, or was reaped by
 /// somebody.
+#[inline]
 pub(crate) fn reap(pid: Pid) -> io::Result<Option<Exit>> {
     wait(pid, libc::WNOHANG)
 }
@@ -43,6 +44,7 @@ pub(crate) fn reap(pid: Pid) -> io::Result<Option<Exit>> {
 ///
 /// EINVAL where the kernel cannot wait for a pidfd (before Linux 5.4), or where its `rusage` is not
 /// the C library's.
+#[inline]
 pub(crate) fn reap_by(pid_fd: &PidFd) -> io::Result<Option<Exit>> {
     // A C library whose times have 64 bits on a system of 32 has its own.
     if size_of::<libc::timeval>() != 2 * size_of::<c_long>() {
@@ -67,11 +69,13 @@ pub(crate) fn reap_by(pid_fd: &PidFd) -> io::Result<Option<Exit>> {
 }
 
 /// Whether an error of [`reap_by`] says that the child has to be reaped by its number.
+#[inline]
 pub(crate) fn needs_number(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::EINVAL)
 }
 
 /// The status of wait(2) that says what a `siginfo_t` of waitid(2) does.
+#[inline]
 fn status_of(info: &libc::siginfo_t) -> ExitStatus {
     // SAFETY: waitid(2) has filled in the fields of SIGCHLD.
     let status = unsafe { info.si_status() };
@@ -84,6 +88,7 @@ fn status_of(info: &libc::siginfo_t) -> ExitStatus {
 
 /// Ends this child, and reaps it, unless it is not ours any more. Silent: then somebody has done it
 /// already.
+#[inline]
 pub(crate) fn kill_and_reap(pid: Pid) {
     if matches!(peek_exit(pid), Ok(Child::Running | Child::Exited)) {
         _ = kill(pid, libc::SIGKILL);
@@ -91,6 +96,7 @@ pub(crate) fn kill_and_reap(pid: Pid) {
     }
 }
 
+#[inline]
 fn wait(pid: Pid, options: c_int) -> io::Result<Option<Exit>> {
     let mut status = 0;
     // SAFETY: `rusage` is made of integers, for which zeros are a value.
@@ -112,6 +118,7 @@ fn wait(pid: Pid, options: c_int) -> io::Result<Option<Exit>> {
 
 /// Sends a signal to a process. Only for a child that is not reaped: any other number may be a
 /// stranger's.
+#[inline]
 pub(crate) fn kill(pid: Pid, signal: c_int) -> io::Result<()> {
     // SAFETY: `kill` takes no pointer.
     cvt(unsafe { libc::kill(pid.get(), signal) })?;
@@ -119,6 +126,7 @@ pub(crate) fn kill(pid: Pid, signal: c_int) -> io::Result<()> {
 }
 
 /// Sends a signal to the process group of this number, with the same caution.
+#[inline]
 pub(crate) fn kill_group(leader: Pid, signal: c_int) -> io::Result<()> {
     // SAFETY: `kill` takes no pointer.
     cvt(unsafe { libc::kill(-leader.get(), signal) })?;
@@ -126,22 +134,26 @@ pub(crate) fn kill_group(leader: Pid, signal: c_int) -> io::Result<()> {
 }
 
 /// Whether a child is in the process group of its own number.
+#[inline]
 pub(crate) fn is_in_own_group(pid: Pid) -> bool {
     // SAFETY: `getpgid` takes no pointer.
     unsafe { libc::getpgid(pid.get()) == pid.get() }
 }
 
 /// Whether there is nobody whom an error of kill(2) speaks of.
+#[inline]
 pub(crate) fn is_nobody(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::ESRCH)
 }
 
 /// Whether an error of wait(2) says that the child is none of ours.
+#[inline]
 pub(crate) fn is_not_ours(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::ECHILD)
 }
 
 impl From<&libc::rusage> for ResourceUsage {
+    #[inline]
     fn from(usage: &libc::rusage) -> Self {
         Self {
             user_time: duration(usage.ru_utime),
@@ -157,10 +169,12 @@ impl From<&libc::rusage> for ResourceUsage {
     }
 }
 
+#[inline]
 fn count(value: libc::c_long) -> u64 {
     u64::try_from(value).unwrap_or(0)
 }
 
+#[inline]
 fn duration(time: libc::timeval) -> Duration {
     let (seconds, micros) = (u64::try_from(time.tv_sec), u64::try_from(time.tv_usec));
     Duration::from_secs(seconds.unwrap_or(0)) + Duration::from_micros(micros.unwrap_or(0))

@@ -244,7 +244,7 @@ impl EventBuffer {
     /// Returns the masks and the data of all events.
     #[inline]
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, u64)> + '_ {
-        self.events.get(..self.len).unwrap_or_default().iter().map(parts)
+        self.events[..self.len].iter().map(parts)
     }
 }
 

@@ -23,12 +23,21 @@ static NEXT: AtomicUsize = AtomicUsize::new(1);
 /// Returns a number, never zero, that differs between a process and each of its ancestors.
 #[inline]
 pub(crate) fn process_id() -> usize {
-    let Some(word) = *WORD.get_or_init(map_word) else {
-        return std::process::id() as usize;
-    };
-    match word.load(Ordering::Relaxed) {
-        0 => give_number(word),
-        id => id,
+    match WORD.get() {
+        Some(Some(word)) => match word.load(Ordering::Relaxed) {
+            0 => give_number(word),
+            id => id,
+        },
+        _ => first_process_id(),
+    }
+}
+
+/// As [`process_id`], where the page is not mapped yet or cannot be.
+#[cold]
+fn first_process_id() -> usize {
+    match *WORD.get_or_init(map_word) {
+        Some(word) => give_number(word),
+        None => std::process::id() as usize,
     }
 }
 

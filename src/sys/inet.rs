@@ -116,11 +116,6 @@ pub(crate) fn is_transient_accept_error(error: &io::Error) -> bool {
     )
 }
 
-/// Whether accepting failed because something has run out, which leaves the listener readable.
-pub(crate) fn is_exhausted(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
-}
-
 fn to_v4(address: &SocketAddrV4) -> libc::sockaddr_in {
     libc::sockaddr_in {
         sin_family: libc::AF_INET as libc::sa_family_t,

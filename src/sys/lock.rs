@@ -23,7 +23,7 @@ const SPINS: u32 = 100;
 /// A value that one thread at a time can reach.
 #[derive(Default)]
 pub(crate) struct Lock<T> {
-    state: AtomicU32,
+    state: State,
     value: UnsafeCell<T>,
 }
 
@@ -37,14 +37,14 @@ impl<T> RefUnwindSafe for Lock<T> {}
 
 impl<T> Lock<T> {
     pub(crate) const fn new(value: T) -> Self {
-        Self { state: AtomicU32::new(FREE), value: UnsafeCell::new(value) }
+        Self { state: State(AtomicU32::new(FREE)), value: UnsafeCell::new(value) }
     }
 
     /// Waits until the lock is free and takes it.
     #[inline]
     pub(crate) fn lock(&self) -> Guard<'_, T> {
-        if !self.take() {
-            self.wait();
+        if !self.state.take() {
+            self.state.wait();
         }
         Guard { lock: self }
     }
@@ -52,22 +52,28 @@ impl<T> Lock<T> {
     /// Takes the lock if it is free.
     #[inline]
     pub(crate) fn try_lock(&self) -> Option<Guard<'_, T>> {
-        self.take().then(|| Guard { lock: self })
+        self.state.take().then(|| Guard { lock: self })
     }
 
     pub(crate) fn into_inner(self) -> T {
         self.value.into_inner()
     }
+}
 
+/// Whether a lock is held. Apart from the value, so that there is one for all types.
+#[derive(Default)]
+struct State(AtomicU32);
+
+impl State {
     #[inline]
     fn take(&self) -> bool {
-        self.state.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed).is_ok()
+        self.0.compare_exchange(FREE, HELD, Ordering::Acquire, Ordering::Relaxed).is_ok()
     }
 
     #[cold]
     fn wait(&self) {
         for _ in 0..SPINS {
-            match self.state.load(Ordering::Relaxed) {
+            match self.0.load(Ordering::Relaxed) {
                 FREE if self.take() => return,
                 // Somebody sleeps already: to spin would be to push in.
                 AWAITED => break,
@@ -75,8 +81,15 @@ impl<T> Lock<T> {
             }
         }
         // Whoever comes from here takes the lock as awaited, for others may sleep, too.
-        while self.state.swap(AWAITED, Ordering::Acquire) != FREE {
-            futex::wait(&self.state, AWAITED);
+        while self.0.swap(AWAITED, Ordering::Acquire) != FREE {
+            futex::wait(&self.0, AWAITED);
+        }
+    }
+
+    #[inline]
+    fn give_back(&self) {
+        if self.0.swap(FREE, Ordering::Release) == AWAITED {
+            futex::wake_one(&self.0);
         }
     }
 }
@@ -117,9 +130,7 @@ impl<T> DerefMut for Guard<'_, T> {
 impl<T> Drop for Guard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        if self.lock.state.swap(FREE, Ordering::Release) == AWAITED {
-            futex::wake_one(&self.lock.state);
-        }
+        self.lock.state.give_back();
     }
 }
 

@@ -2,17 +2,18 @@
 //! owned, safe type.
 #![allow(unsafe_code)]
 
+pub(crate) mod abort;
 pub(crate) mod child;
 pub(crate) mod descriptor;
 pub(crate) mod epoll;
 pub(crate) mod event_fd;
+pub(crate) mod fifo;
 pub(crate) mod fork;
 mod futex;
 #[cfg(feature = "hyper")]
 pub(crate) mod hyper_buffer;
 pub(crate) mod inet;
 pub(crate) mod lock;
-pub(crate) mod oneshot;
 pub(crate) mod pid_fd;
 pub(crate) mod rights;
 pub(crate) mod signal_action;
@@ -26,6 +27,7 @@ pub(crate) mod socket;
 pub(crate) mod socket_option;
 pub(crate) mod splice;
 pub(crate) mod standard;
+pub(crate) mod task_cell;
 pub(crate) mod timer_fd;
 pub(crate) mod timer_slack;
 pub(crate) mod unix;

@@ -16,6 +16,7 @@ static REFUSED: AtomicBool = AtomicBool::new(false);
 pub(crate) struct Pid(libc::pid_t);
 
 impl Pid {
+    #[inline]
     pub(crate) fn new(number: u32) -> io::Result<Self> {
         match libc::pid_t::try_from(number) {
             Ok(pid) if pid > 0 => Ok(Self(pid)),
@@ -26,11 +27,13 @@ impl Pid {
         }
     }
 
+    #[inline]
     pub(super) fn get(self) -> libc::pid_t {
         self.0
     }
 
     /// The number as std and `getpid` tell it.
+    #[inline]
     pub(crate) fn number(self) -> u32 {
         self.0.unsigned_abs()
     }
@@ -47,6 +50,7 @@ impl PidFd {
     /// ENOSYS is an old kernel, or valgrind; EPERM and EACCES are sandboxes, ENODEV a kernel
     /// without anonymous inodes. What a lack of descriptors or memory refuses is an error, and
     /// rules nothing out.
+    #[inline]
     pub(crate) fn open(pid: Pid) -> io::Result<Option<Self>> {
         if REFUSED.load(Ordering::Relaxed) {
             return Ok(None);
@@ -70,6 +74,7 @@ impl PidFd {
 
     /// Sends a signal to the process, and never to another that has its number by now. False says
     /// that this system has no such call (Linux 5.1), or a sandbox refuses it.
+    #[inline]
     pub(crate) fn send_signal(&self, signal: c_int) -> io::Result<bool> {
         let (call, fd) = (libc::SYS_pidfd_send_signal, self.0.as_raw_fd());
         let no_info: *const libc::siginfo_t = std::ptr::null();
@@ -88,6 +93,7 @@ impl PidFd {
 
     /// Looks at the child as [`peek_exit`] does, and never at another that has its number by now,
     /// because somebody else has reaped it.
+    #[inline]
     pub(crate) fn peek_exit(&self, pid: Pid) -> io::Result<Child> {
         match peek(libc::P_PIDFD, self.0.as_raw_fd().unsigned_abs()) {
             // Linux 5.3 has pidfds, but cannot wait for them yet.
@@ -97,11 +103,13 @@ impl PidFd {
     }
 
     /// Whether an error of `open` says that there is no room for a descriptor now.
+    #[inline]
     pub(crate) fn is_lack_of_room(error: &io::Error) -> bool {
         matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM))
     }
 
     /// Calls by number: glibc has the function since 2.36 only, musl not at all.
+    #[inline]
     fn open_by_number(pid: Pid) -> io::Result<Self> {
         let (process, no_flags) = (c_long::from(pid.0), 0 as c_long);
         // SAFETY: `pidfd_open` takes no pointer.
@@ -115,6 +123,7 @@ impl PidFd {
 }
 
 impl AsFd for PidFd {
+    #[inline]
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
@@ -130,10 +139,12 @@ pub(crate) enum Child {
 }
 
 /// Looks at a child without reaping it: the status stays for whoever waits for the child.
+#[inline]
 pub(crate) fn peek_exit(pid: Pid) -> io::Result<Child> {
     peek(libc::P_PID, pid.number())
 }
 
+#[inline]
 fn peek(kind: libc::idtype_t, id: libc::id_t) -> io::Result<Child> {
     // SAFETY: `siginfo_t` is made of integers and pointers, for which zeros are a value.
     let mut info: libc::siginfo_t = unsafe { mem::zeroed() };
@@ -149,12 +160,14 @@ fn peek(kind: libc::idtype_t, id: libc::id_t) -> io::Result<Child> {
     }
 }
 
+#[inline]
 fn is_child(pid: Pid) -> bool {
     matches!(peek_exit(pid), Ok(Child::Running | Child::Exited))
 }
 
 /// Asks whether a process exists; the error is that of kill(2), mostly ESRCH. One that we may not
 /// signal exists.
+#[inline]
 pub(crate) fn probe(pid: Pid) -> io::Result<()> {
     // SAFETY: `kill` takes no pointer, and signal 0 is sent to nobody.
     match cvt(unsafe { libc::kill(pid.0, 0) }) {

@@ -87,11 +87,13 @@ pub(crate) struct Caught {
 
 impl Caught {
     /// Catches a valid signal: from now on it is written to [`SignalPipe`].
+    #[inline]
     pub(crate) fn new(signal: c_int) -> io::Result<Self> {
         SignalPipe::get()?;
         Self::acquire(signal, Way::Pipe)
     }
 
+    #[inline]
     fn acquire(signal: c_int, way: Way) -> io::Result<Self> {
         let invalid = || io::Error::from(io::ErrorKind::InvalidInput);
         let number = usize::try_from(signal).ok().filter(|&number| number < MOST_SIGNALS);
@@ -106,12 +108,14 @@ impl Caught {
         Ok(caught)
     }
 
+    #[inline]
     pub(crate) fn signal(&self) -> c_int {
         self.signal as c_int
     }
 }
 
 impl Drop for Caught {
+    #[inline]
     fn drop(&mut self) {
         // A forked child's copy is not counted there.
         if self.process != fork::process_id() {
@@ -132,6 +136,7 @@ pub(crate) struct ChildNotice {
 }
 
 impl ChildNotice {
+    #[inline]
     pub(crate) fn acquire() -> io::Result<Self> {
         let event = NOTICE.get_or_make(EventFd::new)?;
         Ok(Self { _caught: Caught::acquire(CHILD_SIGNAL, Way::Notice)?, event })
@@ -140,12 +145,14 @@ impl ChildNotice {
 
 impl AsFd for ChildNotice {
     /// The eventfd, to be watched edge-triggered and never read.
+    #[inline]
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.event.as_fd()
     }
 }
 
 /// Whether a signal does nothing to the process, or did nothing before we caught it.
+#[inline]
 pub(crate) fn is_ignored(signal: c_int) -> bool {
     let slot = usize::try_from(signal).ok().and_then(|signal| SLOTS.get(signal));
     Disposition::get(signal).is_ok_and(|current| match slot.and_then(Slot::found) {
@@ -155,12 +162,14 @@ pub(crate) fn is_ignored(signal: c_int) -> bool {
 }
 
 /// Whether a signal is at its default action.
+#[inline]
 pub(super) fn is_default(signal: c_int) -> bool {
     Disposition::get(signal).is_ok_and(|current| !current.has_handler() && !current.is_ignored())
 }
 
 /// Tells every selector in need that children may have ended. Whoever reads SIGCHLD from a signalfd
 /// calls this: what one has read the others will not see.
+#[inline]
 pub(crate) fn forward_child_notice() {
     if let Some(notice) = NOTICE.get() {
         // An eventfd of our own takes a write; if it was closed through its number there is nobody
@@ -171,6 +180,7 @@ pub(crate) fn forward_child_notice() {
 
 /// Passes on a signal that was read from a signalfd by somebody who only wanted to know that it
 /// came, to those who want to read it.
+#[inline]
 pub(crate) fn forward(record: &SignalRecord) {
     let slot = usize::try_from(record.signo).ok().and_then(|signal| SLOTS.get(signal));
     if slot.is_some_and(|slot| slot.is_ours() && slot.piped.load(Ordering::Acquire)) {
@@ -179,12 +189,14 @@ pub(crate) fn forward(record: &SignalRecord) {
 }
 
 impl Wanted {
+    #[inline]
     fn lock() -> MutexGuard<'static, Self> {
         let nobody = || Self { counts: [Counts::default(); MOST_SIGNALS], known: Vec::new() };
         let Ok(wanted) = WANTED.get_or_make(|| Ok::<_, Infallible>(Mutex::new(nobody())));
         wanted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    #[inline]
     fn count(&mut self, signal: usize, way: Way) -> &mut usize {
         match way {
             Way::Pipe => &mut self.counts[signal].pipe,
@@ -192,6 +204,7 @@ impl Wanted {
         }
     }
 
+    #[inline]
     fn tell_handler(&self, signal: usize) {
         let Counts { pipe, notice } = self.counts[signal];
         SLOTS[signal].piped.store(pipe > 0, Ordering::Release);
@@ -200,6 +213,7 @@ impl Wanted {
 
     /// Installs the handler, unless it is in place already or beneath another that is taken to
     /// chain to it: on top of that one the two would call each other for ever.
+    #[inline]
     fn install(&mut self, signal: usize) -> io::Result<()> {
         let (slot, number) = (&SLOTS[signal], signal as c_int);
         // Before the look: in a forked child the handler that was inherited gives way until then.
@@ -218,6 +232,7 @@ impl Wanted {
 
     /// Puts back what was found if nobody wants the signal any more and ours is still on top.
     /// Silent: there is nothing to be done about a failure.
+    #[inline]
     fn uninstall_if_unwanted(&mut self, signal: usize) {
         let Counts { pipe: 0, notice: 0 } = self.counts[signal] else { return };
         let (slot, number) = (&SLOTS[signal], signal as c_int);
@@ -229,6 +244,7 @@ impl Wanted {
         }
     }
 
+    #[inline]
     fn known(&mut self, found: Disposition) -> &'static Disposition {
         if let Some(known) = self.known.iter().find(|known| known.equals(&found)) {
             return known;
@@ -240,6 +256,7 @@ impl Wanted {
 }
 
 impl Slot {
+    #[inline]
     const fn new() -> Self {
         Self {
             process: AtomicUsize::new(0),
@@ -252,22 +269,26 @@ impl Slot {
     }
 
     /// Whether this process has installed the handler for itself.
+    #[inline]
     fn is_ours(&self) -> bool {
         self.process.load(Ordering::Acquire) == fork::process_id()
             && self.pid.load(Ordering::Relaxed) == std::process::id() as c_int
     }
 
     /// Whether anybody in this process wants the signal.
+    #[inline]
     fn is_wanted(&self) -> bool {
         self.is_ours() && self.wanted.load(Ordering::SeqCst)
     }
 
     /// Whether ours, once installed, is beneath this. What we have found ourselves was there first:
     /// in a forked child, for instance, that has given it back.
+    #[inline]
     fn is_beneath(&self, current: &Disposition) -> bool {
         current.has_handler() && !self.found().is_some_and(|found| found.equals(current))
     }
 
+    #[inline]
     fn found(&self) -> Option<&'static Disposition> {
         // SAFETY: the pointer is null, or comes from a leaked box, which is never changed nor
         // freed.
@@ -280,6 +301,7 @@ impl Slot {
 struct Disposition(libc::sigaction);
 
 impl Disposition {
+    #[inline]
     fn get(signal: c_int) -> io::Result<Self> {
         // SAFETY: `sigaction` is made of integers and an optional function, for which zeros are a
         // value.
@@ -289,6 +311,7 @@ impl Disposition {
         Ok(Self(action))
     }
 
+    #[inline]
     fn set(&self, signal: c_int) -> io::Result<()> {
         let action = ptr::from_ref(&self.0);
         // SAFETY: `action` outlives the call. Its handler is `on_signal`, or one that the kernel
@@ -297,18 +320,22 @@ impl Disposition {
         Ok(())
     }
 
+    #[inline]
     fn has_handler(&self) -> bool {
         self.0.sa_sigaction != libc::SIG_DFL && self.0.sa_sigaction != libc::SIG_IGN
     }
 
+    #[inline]
     fn is_ignored(&self) -> bool {
         self.0.sa_sigaction == libc::SIG_IGN
     }
 
+    #[inline]
     fn is_ours(&self) -> bool {
         self.0.sa_sigaction == on_signal as InfoHandler as usize
     }
 
+    #[inline]
     fn equals(&self, other: &Self) -> bool {
         let masks_differ = |signal| {
             // SAFETY: the mask is one that the kernel gave.
@@ -325,6 +352,7 @@ impl Disposition {
     /// the mask that the found handler wants. Where none was found, ours is interrupted by no
     /// other: the stack for signals may have room for two or three at a time (sigaltstack(2)).
     /// Ignoring SIGCHLD means to leave no zombies, which a handler has to say by a flag.
+    #[inline]
     fn with_our_handler(mut self) -> Self {
         if !self.has_handler() {
             // SAFETY: the set is a part of `self`, and the call only writes to it.
@@ -339,6 +367,7 @@ impl Disposition {
     }
 
     /// Calls the handler, if there is one, with the arguments that the kernel has given to ours.
+    #[inline]
     fn call(&self, signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
         if !self.has_handler() {
             return;
@@ -380,6 +409,7 @@ extern "C" fn on_signal(signal: c_int, info: *mut siginfo_t, context: *mut c_voi
     unsafe { *errno = saved };
 }
 
+#[inline]
 fn tell(slot: &Slot, signal: c_int, info: *const siginfo_t) {
     if signal == CHILD_SIGNAL {
         forward_child_notice();
@@ -400,6 +430,7 @@ fn tell(slot: &Slot, signal: c_int, info: *const siginfo_t) {
 /// until the handler returns.
 ///
 /// False if another handler is on top of ours: that one has decided what the signal does.
+#[inline]
 fn give_back(slot: &Slot, signal: c_int, info: *mut siginfo_t) -> bool {
     let Some(found) = slot.found() else { return false };
     let ours_on_top = Disposition::get(signal).is_ok_and(|current| current.is_ours());

@@ -36,6 +36,7 @@ impl SignalFd {
     }
 
     /// Takes one pending signal, or `None` if there is none.
+    #[inline]
     pub(crate) fn read(&self) -> io::Result<Option<SignalRecord>> {
         // SAFETY: `signalfd_siginfo` is made of integers, for which zeros are a value.
         let mut info: libc::signalfd_siginfo = unsafe { mem::zeroed() };
@@ -56,6 +57,7 @@ impl SignalFd {
 }
 
 impl AsFd for SignalFd {
+    #[inline]
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }

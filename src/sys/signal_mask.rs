@@ -7,6 +7,7 @@ use std::mem;
 use std::ptr;
 
 /// Says why a signal cannot be waited for, or nothing if it can.
+#[inline]
 pub(crate) fn refusal(signal: c_int) -> Option<&'static str> {
     match signal {
         libc::SIGKILL => Some("SIGKILL cannot be blocked, caught or read"),
@@ -23,6 +24,7 @@ pub(crate) fn refusal(signal: c_int) -> Option<&'static str> {
 }
 
 /// Whether a signal of this number can be sent.
+#[inline]
 pub(crate) fn exists(signal: c_int) -> bool {
     (1..=libc::SIGRTMAX()).contains(&signal)
 }
@@ -42,17 +44,20 @@ pub(super) fn set_of(signals: impl IntoIterator<Item = c_int>) -> libc::sigset_t
 }
 
 /// Blocks a signal in the calling thread, and tells whether it was blocked before.
+#[inline]
 pub(crate) fn block(signal: c_int) -> bool {
     change(libc::SIG_BLOCK, signal)
 }
 
 /// Unblocks a signal in the calling thread. If one is pending its action takes place before this
 /// returns.
+#[inline]
 pub(crate) fn unblock(signal: c_int) {
     change(libc::SIG_UNBLOCK, signal);
 }
 
 /// Whether a signal that the calling thread blocks is pending, sent to the thread or to the process.
+#[inline]
 pub(super) fn is_pending(signal: c_int) -> bool {
     let mut pending = set_of([]);
     // SAFETY: `pending` is a writable `sigset_t`.
@@ -63,12 +68,14 @@ pub(super) fn is_pending(signal: c_int) -> bool {
 
 /// Takes whatever is pending of a signal that the calling thread blocks, sent to the thread or to
 /// the process, so that nothing acts when it is unblocked.
+#[inline]
 pub(crate) fn take_pending(signal: c_int) {
     while take_one(signal) {}
 }
 
 /// Takes one of what [`take_pending`] takes, what was sent to the thread first, and tells whether
 /// there was any.
+#[inline]
 pub(super) fn take_one(signal: c_int) -> bool {
     let set = set_of([signal]);
     // SAFETY: `timespec` is made of integers, and of padding on some architectures, for which zeros
@@ -87,6 +94,7 @@ pub(super) fn take_one(signal: c_int) -> bool {
 
 /// Changes the mask and tells whether the signal was in it before. `pthread_sigmask` fails for a
 /// wrong `how` alone.
+#[inline]
 fn change(how: c_int, signal: c_int) -> bool {
     let set = set_of([signal]);
     // SAFETY: `sigset_t` is made of integers, for which zeros are a value.

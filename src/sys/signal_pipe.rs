@@ -48,10 +48,12 @@ pub(crate) struct PipeReader(OwnedFd);
 
 impl SignalPipe {
     /// Returns the pipe of this process, made at the first call.
+    #[inline]
     pub(crate) fn get() -> io::Result<&'static Self> {
         PIPE.get_or_make(Self::new)
     }
 
+    #[inline]
     fn new() -> io::Result<Self> {
         let (reader, writer) = pipe()?;
         ask_for_capacity(&writer, CAPACITY);
@@ -59,12 +61,14 @@ impl SignalPipe {
         Ok(Self { reader, writer, unread: AtomicBool::new(false), missed })
     }
 
+    #[inline]
     pub(crate) fn reader(&self) -> io::Result<PipeReader> {
         Ok(PipeReader(self.reader.try_clone()?))
     }
 
     /// Whether a handler has written what nobody has begun to read. It is a hint, for who would
     /// otherwise wait: whoever waits is told by the pipe itself.
+    #[inline]
     pub(crate) fn is_unread(&self) -> bool {
         self.unread.load(Ordering::Relaxed)
     }
@@ -93,6 +97,7 @@ impl SignalPipe {
     }
 
     /// Reads a batch. Less than a full one is the last; it is empty if the pipe was.
+    #[inline]
     fn read<'a>(
         &self,
         batch: &'a mut [MaybeUninit<SignalRecord>; BATCH],
@@ -120,6 +125,7 @@ impl SignalPipe {
     }
 
     /// Async-signal-safe: system calls and atomics only.
+    #[inline]
     fn write(&self, record: &SignalRecord) {
         if !self.try_write(record) {
             let Ok(signal) = usize::try_from(record.signo) else { return };
@@ -130,6 +136,7 @@ impl SignalPipe {
         self.unread.store(true, Ordering::Relaxed);
     }
 
+    #[inline]
     fn try_write(&self, record: &SignalRecord) -> bool {
         let source = std::ptr::from_ref(record).cast();
         // SAFETY: `source` points at `record`, which is as long as said and outlives the call.
@@ -140,6 +147,7 @@ impl SignalPipe {
 }
 
 /// Writes a signal to this process's pipe, if there is one. Async-signal-safe.
+#[inline]
 pub(super) fn send(record: &SignalRecord) {
     if let Some(pipe) = PIPE.get() {
         pipe.write(record);
@@ -147,6 +155,7 @@ pub(super) fn send(record: &SignalRecord) {
 }
 
 impl AsFd for PipeReader {
+    #[inline]
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }

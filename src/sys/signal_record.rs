@@ -91,11 +91,13 @@ const _: () = assert!(align_of::<Layout>() <= align_of::<siginfo_t>());
 
 impl SignalRecord {
     /// A delivery of which only the number is known.
+    #[inline]
     pub(crate) fn of(signo: i32) -> Self {
         Self { signo, ..Self::default() }
     }
 
     /// Reads what the kernel has given to a handler. Async-signal-safe.
+    #[inline]
     pub(super) fn from_siginfo(info: &siginfo_t) -> Self {
         let (signo, code) = (info.si_signo, info.si_code);
         let record = Self { signo, code, ..Self::default() };
@@ -114,6 +116,7 @@ impl SignalRecord {
         }
     }
 
+    #[inline]
     fn with_sender(self, fields: &Fields, queued: bool) -> Self {
         // SAFETY: made of integers.
         let sender = unsafe { fields.sender };
@@ -121,6 +124,7 @@ impl SignalRecord {
         if queued { record.with_value(sender.value) } else { record }
     }
 
+    #[inline]
     fn with_timer(self, fields: &Fields) -> Self {
         // SAFETY: made of integers.
         let timer = unsafe { fields.timer };
@@ -128,6 +132,7 @@ impl SignalRecord {
         Self { timer_id, overrun, ..self }.with_value(timer.value)
     }
 
+    #[inline]
     fn with_child(self, fields: &Fields) -> Self {
         // SAFETY: made of integers.
         let child = unsafe { fields.child };
@@ -136,12 +141,14 @@ impl SignalRecord {
         Self { pid, uid, status, user_time, system_time, ..self }
     }
 
+    #[inline]
     fn with_poll(self, fields: &Fields) -> Self {
         // SAFETY: made of integers.
         let poll = unsafe { fields.poll };
         Self { band: poll.band as u32, fd: poll.fd, ..self }
     }
 
+    #[inline]
     fn with_value(self, value: Value) -> Self {
         // SAFETY: an integer.
         let number = unsafe { value.number };
@@ -152,6 +159,7 @@ impl SignalRecord {
 }
 
 impl From<&libc::signalfd_siginfo> for SignalRecord {
+    #[inline]
     fn from(info: &libc::signalfd_siginfo) -> Self {
         Self {
             signo: info.ssi_signo as i32,

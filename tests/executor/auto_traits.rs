@@ -3,12 +3,17 @@
 //! A table row is an array of constants that the compiler works out; a wrong one fails the build of
 //! this file with the row's line.
 
-use selio::net::{Incoming, TcpListener, TcpStream};
+use selio::event::{Event, Trigger};
+use selio::io::{Duplex, ReadHalf, ReuniteError, StandardInput, StandardOutput, WriteHalf};
+use selio::net::{
+    Credentials, Incoming, PathListener, Received, Seqpacket, SeqpacketListener, SocketOptions,
+    TcpListener, TcpStream, UdpSocket, UnixDatagram, UnixListener,
+};
 use selio::process::{Child, Command, Pipe, Usage, exited, reap_orphans};
 use selio::selector::{Events, Poller, RawEvents, ReadyKey, SelectEvent, Selector, SignalInfo};
 use selio::signal::Signals;
 use selio::time::{Elapsed, MissedTicks, Sleep, Timeout, TimerSlack};
-use selio::{Async, JoinError, JoinHandle, Spin, Timer};
+use selio::{Async, Driver, Handle, JoinError, JoinHandle, Spin, Timer, Unblock};
 use std::cell::Cell;
 use std::future::Future;
 use std::marker::{PhantomData, PhantomPinned};
@@ -76,6 +81,10 @@ traits! {
     Timeout<u8> => true true true,
     Timeout<Neither> => false false true,
     Timeout<Pinned> => true true false,
+    ReadHalf<NotSync> => false false true,
+    ReadHalf<UnixStream> => true true true,
+    WriteHalf<UnixStream> => true true true,
+    ReuniteError<UnixStream> => true true true,
 
     Selector<u8> => true true true,
     Selector<NotSync> => true false true,
@@ -84,6 +93,13 @@ traits! {
 
     // A guard of its thread.
     Spin => false false true,
+
+    // A loop stays on its thread, whatever it runs.
+    Driver<std::future::Ready<u8>> => false false true,
+
+    // What comes from another thread is taken by who awaits it.
+    Unblock<u8> => true true true,
+    Unblock<NotSync> => true true true,
 
     // A handle gives the output away, wherever it is polled or dropped; it is never shared by two
     // at once.
@@ -103,6 +119,21 @@ traits! {
     TcpListener => true true true,
     TcpStream => true true true,
     Incoming<'static> => true true true,
+    UdpSocket => true true true,
+    UnixListener => true true true,
+    UnixDatagram => true true true,
+    PathListener => true true true,
+    Seqpacket => true true true,
+    SeqpacketListener => true true true,
+    SocketOptions => true true true,
+    Credentials => true true true,
+    Received => true true true,
+    Duplex => true true true,
+    StandardInput => true true true,
+    StandardOutput => true true true,
+    Event => true true true,
+    Trigger => true true true,
+    Handle => true true true,
     Command => true true true,
     Child => true true true,
     Pipe => true true true,

@@ -2,8 +2,10 @@
 
 use crate::kit;
 use crate::kit::futures;
+use crate::kit::sockets;
 use futures::{Gate, a_moment, counted, on_drop, settle};
-use selio::net::{TcpListener, TcpStream};
+use selio::event::Event;
+use selio::net::{TcpListener, TcpStream, UdpSocket};
 use selio::time::{sleep, timeout};
 use selio::{Async, Timer, block_on, spawn, yield_now};
 use std::cell::{Cell, RefCell};
@@ -427,5 +429,49 @@ fn polling_too_often_changes_nothing() {
         let address = listener.local_addr().unwrap();
         let (accepted, connected) = selio::join(accept, TcpStream::connect(address)).await;
         assert_eq!(accepted.unwrap().1, connected.unwrap().local_addr().unwrap());
+    });
+}
+
+// G12
+#[test]
+fn polling_sources_too_often_changes_nothing() {
+    let _guard = kit::watchdog(20);
+    let (deaf, _queued) = sockets::deaf_listener();
+    let (full, _far) = sockets::pair();
+    sockets::fill(full.get_ref());
+    let (silent, mut speaks) = sockets::pair();
+    let (near, far) = selio::io::duplex(1);
+    let (go_on, goes_on) = mpsc::channel();
+    block_on(async {
+        let mut event = Event::new().unwrap();
+        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        poll_on(pin!(event.wait()));
+        poll_on(pin!(event.next()));
+        poll_on(pin!(socket.recv(&mut [0; 8])));
+        poll_on(pin!(socket.recv_from(&mut [0; 8])));
+        poll_on(pin!(listener.incoming().next()));
+        poll_on(pin!(TcpStream::connect(deaf.local_addr().unwrap())));
+        poll_on(pin!(full.writable()));
+        poll_on(pin!(poll_fn(|cx| full.poll_writable(cx))));
+        poll_on(pin!(full.write(b"x")));
+        poll_on(pin!(full.write_all(b"x")));
+        poll_on(pin!(near.read(&mut [0; 8])));
+        near.write_all(b"x").await.unwrap();
+        poll_on(pin!(near.write(b"y")));
+        // And the real poll is not spoilt by them.
+        let mut copies = pin!(selio::io::copy(&silent, &socket));
+        poll_on(copies.as_mut());
+        let mut works = pin!(selio::unblock(move || goes_on.recv().unwrap()));
+        poll_on(works.as_mut());
+        go_on.send(9).unwrap();
+        assert_eq!(works.await, 9);
+        event.trigger().trigger().unwrap();
+        assert_eq!(event.next().await.unwrap().unwrap(), 1);
+        assert_eq!(far.read(&mut [0; 8]).await.unwrap(), 1);
+        speaks.write_all(b"x").unwrap();
+        drop(speaks);
+        // The socket is connected to nobody.
+        copies.await.unwrap_err();
     });
 }

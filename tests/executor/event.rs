@@ -1,6 +1,7 @@
 //! User events: triggers are counted, merged and never lost, whoever waits.
 
 use crate::kit;
+use futures_core::stream::{FusedStream, Stream};
 use kit::{CountingWaker, poll_once, poll_with, watchdog};
 use selio::event::{Event, Trigger};
 use selio::time::{sleep, timeout};
@@ -9,7 +10,7 @@ use std::cell::Cell;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -91,6 +92,76 @@ fn the_last_who_polls_the_stream_is_woken() {
         assert_eq!((first.wakes(), last.wakes()), (0, 1));
         assert!(poll_once(event.next()).is_ready());
     });
+}
+
+// J04
+#[test]
+fn a_stream_goes_from_task_to_task() {
+    let _guard = watchdog(10);
+    let (mut event, trigger) = event();
+    block_on(async {
+        for _ in 0..5 {
+            // One task leaves its waker and ends, the next one is told.
+            event = spawn(async move {
+                assert!(poll_once(event.next()).is_pending());
+                event
+            })
+            .await
+            .unwrap();
+            let waits = spawn(async move { (event.next().await.unwrap().unwrap(), event) });
+            sleep(A_MOMENT).await;
+            assert!(!waits.is_finished());
+            trigger.trigger().unwrap();
+            let count;
+            (count, event) = waits.await.unwrap();
+            assert_eq!(count, 1);
+        }
+    });
+}
+
+// J05
+#[test]
+fn a_stream_of_triggers_promises_no_number() {
+    let _guard = watchdog(10);
+    let (mut event, trigger) = event();
+    for _ in 0..2 {
+        assert_eq!(Stream::size_hint(&event), (0, None));
+        trigger.trigger().unwrap();
+        assert_eq!(Stream::size_hint(&event), (0, None));
+        assert_eq!(block_on(event.next()).unwrap().unwrap(), 1);
+        assert!(!FusedStream::is_terminated(&event));
+    }
+}
+
+// B17: it is triggered while the waker is being cloned, after the look that found nothing, and the
+// loop has seen that when the waker is left.
+#[test]
+fn a_trigger_while_the_waker_is_left_is_told() {
+    let _guard = watchdog(10);
+    for registered in [false, true] {
+        let (mut event, trigger) = event();
+        if registered {
+            assert!(block_on(timeout(A_MOMENT, event.wait())).is_err());
+        }
+        let woken = Arc::new(AtomicBool::new(false));
+        let notes = Arc::clone(&woken);
+        let waker = kit::hostile()
+            .on_clone(move || {
+                trigger.trigger().unwrap();
+                block_on(sleep(A_MOMENT));
+            })
+            .on_wake(move || notes.store(true, Ordering::SeqCst))
+            .waker();
+        block_on(async {
+            let mut next = pin!(event.next());
+            while poll_with(&mut next, &waker).is_pending() {
+                // A wake that is lost is a hang.
+                while !woken.swap(false, Ordering::SeqCst) {
+                    sleep(A_MOMENT).await;
+                }
+            }
+        });
+    }
 }
 
 #[test]

@@ -4,6 +4,8 @@
 use crate::kit;
 use crate::kit::futures;
 use futures::{Gate, own_waker, settle};
+use futures_core::Stream;
+use selio::event::Event;
 use selio::time::sleep;
 use selio::{Async, Timer, block_on, spawn};
 use std::cell::{Cell, RefCell};
@@ -11,7 +13,7 @@ use std::future::{Future, pending};
 use std::io::Write;
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Waker};
@@ -25,6 +27,10 @@ fn pair() -> (Async<UnixStream>, UnixStream) {
 
 fn poll_readable(socket: &Async<UnixStream>, waker: &Waker) {
     assert!(socket.poll_readable(&mut Context::from_waker(waker)).is_pending());
+}
+
+fn poll_next(event: &mut Event, waker: &Waker) -> Poll<Option<std::io::Result<u64>>> {
+    Stream::poll_next(Pin::new(event), &mut Context::from_waker(waker))
 }
 
 /// Leaves three wakers, of which the second is hostile, and gives the counts of the other two.
@@ -96,6 +102,57 @@ fn a_panicking_waker_of_a_descriptor_spares_the_rest_of_the_batch() {
     for (near, _far) in sockets {
         assert_eq!(block_on(near.read(&mut [0; 2])).unwrap(), 1);
     }
+}
+
+// H11
+#[test]
+fn a_panicking_waker_of_an_event_spares_the_rest_of_the_batch() {
+    let _guard = kit::watchdog(10);
+    let mut events = Vec::new();
+    let counts = RefCell::new(None);
+    panics_through(async {
+        let leave = |waker: &Waker| {
+            let mut event = Event::new().unwrap();
+            assert!(poll_next(&mut event, waker).is_pending());
+            events.push(event);
+        };
+        *counts.borrow_mut() = Some(around(&kit::panics_on_wake(), leave));
+        events.iter().for_each(|event| event.trigger().trigger().unwrap());
+        pending().await
+    });
+    for count in counts.take().unwrap() {
+        assert_eq!((count.wakes(), count.wakers()), (1, 0));
+    }
+    for mut event in events {
+        assert_eq!(block_on(event.next()).unwrap().unwrap(), 1);
+    }
+}
+
+// H11
+#[test]
+fn a_panicking_waker_of_one_event_keeps_no_other_waiter_from_it() {
+    let _guard = kit::watchdog(10);
+    let event = Event::new().unwrap();
+    let counts = RefCell::new(None);
+    let mut waits = Vec::new();
+    panics_through(async {
+        let leave = |waker: &Waker| {
+            let mut wait = Box::pin(event.wait());
+            assert!(kit::poll_with(&mut wait, waker).is_pending());
+            waits.push(wait);
+        };
+        *counts.borrow_mut() = Some(around(&kit::panics_on_wake(), leave));
+        event.trigger().trigger().unwrap();
+        pending().await
+    });
+    for count in counts.take().unwrap() {
+        assert_eq!((count.wakes(), count.wakers()), (1, 0));
+    }
+    let told = waits.iter_mut().filter_map(|wait| match kit::poll_with(wait, Waker::noop()) {
+        Poll::Ready(count) => Some(count.unwrap()),
+        Poll::Pending => None,
+    });
+    assert_eq!(told.collect::<Vec<_>>(), [1], "one of the three is told");
 }
 
 // H11

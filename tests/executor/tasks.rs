@@ -10,7 +10,8 @@ use std::cell::{Cell, RefCell};
 use std::future::{Future, pending, poll_fn};
 use std::pin::pin;
 use std::rc::Rc;
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::task::{Poll, Waker};
 use std::thread;
 use std::time::Duration;
@@ -325,6 +326,49 @@ fn the_last_poller_of_a_handle_is_woken() {
     }
 }
 
+// B17: the task ends on its own thread while another one, which awaits it, leaves its waker.
+#[test]
+fn a_result_that_comes_while_the_waker_is_left_is_told() {
+    let _guard = kit::watchdog(20);
+    for round in 0..100 {
+        let gate = Gate::new();
+        let ended = Arc::new(AtomicBool::new(false));
+        let (passes, notes) = (gate.pass(), Arc::clone(&ended));
+        block_on(async {
+            let mut task = spawn(async move {
+                passes.await;
+                notes.store(true, Ordering::SeqCst);
+                7
+            });
+            settle().await;
+            let woken = Arc::new(AtomicBool::new(false));
+            let wakes = Arc::clone(&woken);
+            let lets_it_end = move || {
+                gate.open();
+                kit::eventually("the task ends", || ended.load(Ordering::SeqCst));
+                // Its result is there by now, or is just being handed over.
+                thread::sleep(Duration::from_micros(round % 4 * 50));
+            };
+            let elsewhere = thread::spawn(move || {
+                let waker = kit::hostile()
+                    .on_clone(lets_it_end)
+                    .on_wake(move || wakes.store(true, Ordering::SeqCst))
+                    .waker();
+                let mut polled = kit::poll_with(&mut task, &waker);
+                if polled.is_pending() {
+                    kit::eventually("a wake", || woken.load(Ordering::SeqCst));
+                    polled = kit::poll_with(&mut task, &waker);
+                }
+                assert!(matches!(polled, Poll::Ready(Ok(7))));
+            });
+            while !elsewhere.is_finished() {
+                sleep(Duration::from_micros(100)).await;
+            }
+            elsewhere.join().unwrap();
+        });
+    }
+}
+
 // B15
 #[test]
 fn a_tasks_wakers_know_each_other() {
@@ -442,4 +486,43 @@ fn a_handle_dropped_while_it_is_awaited_wakes_nobody() {
         settle().await;
     });
     assert_eq!(awaiting.wakes(), 0);
+}
+
+#[test]
+fn a_handle_whose_task_has_finished_is_ready_however_many_were_joined_before() {
+    let _guard = kit::watchdog(10);
+    block_on(async {
+        let finished: Vec<_> = (0..1_000).map(|n| spawn(async move { n })).collect();
+        yield_now().await;
+        for (n, mut task) in finished.into_iter().enumerate() {
+            assert!(task.is_finished());
+            let polled = kit::poll_once(&mut task);
+            assert!(matches!(polled, Poll::Ready(Ok(output)) if output == n), "{n}");
+        }
+    });
+}
+
+#[test]
+fn an_abort_during_a_poll_counts_although_the_handle_goes_at_once() {
+    let _guard = kit::watchdog(10);
+    let handle = Rc::new(Cell::new(None));
+    let own = Rc::clone(&handle);
+    let alive = Rc::new(());
+    let witness = Rc::clone(&alive);
+    block_on(async {
+        let task = spawn(async move {
+            let _witness = witness;
+            poll_fn(|_| {
+                let own: Option<selio::JoinHandle<()>> = own.take();
+                own.into_iter().for_each(|handle| handle.abort());
+                Poll::<()>::Pending
+            })
+            .await;
+        });
+        handle.set(Some(task));
+        for _ in 0..3 {
+            yield_now().await;
+        }
+        assert_eq!(Rc::strong_count(&alive), 1, "the task was aborted, and lives on");
+    });
 }

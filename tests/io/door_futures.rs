@@ -87,6 +87,7 @@ fn a_stream_goes_on_in_another_thread() {
     there.join().unwrap();
 }
 
+// J07
 #[test]
 fn closing_is_done_once_and_asked_as_often_as_one_likes() {
     let _guard = kit::watchdog(10);

@@ -90,6 +90,7 @@ fn a_read_adds_to_what_is_filled_already() {
     });
 }
 
+// J07
 #[test]
 fn shutting_down_is_done_once_and_asked_as_often_as_one_likes() {
     let _guard = kit::watchdog(10);

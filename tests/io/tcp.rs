@@ -2,6 +2,7 @@
 
 use crate::kit;
 use crate::kit::sockets;
+use futures_core::stream::{FusedStream, Stream};
 use kit::{poll_once, watchdog};
 use selio::net::{Incoming, TcpListener, TcpStream};
 use selio::time::{sleep, timeout};
@@ -355,6 +356,23 @@ fn incoming_goes_from_task_to_task() {
             assert_eq!(stream.peer_addr().unwrap(), client.local_addr().unwrap());
             incoming = back;
         }
+    });
+}
+
+// J05
+#[test]
+fn incoming_promises_no_number() {
+    let _guard = watchdog(10);
+    block_on(async {
+        let listener = TcpListener::bind(LOCALHOST).await.unwrap();
+        let mut incoming = listener.incoming();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        for waiting in [1, 0] {
+            assert_eq!(Stream::size_hint(&incoming), (0, None), "{waiting} in the queue");
+            assert!(!FusedStream::is_terminated(&incoming));
+            assert_eq!(poll_once(incoming.next()).is_ready(), waiting == 1);
+        }
+        drop(client);
     });
 }
 

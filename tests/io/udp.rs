@@ -4,6 +4,7 @@ use crate::kit;
 use selio::net::UdpSocket;
 use selio::time::{sleep, timeout};
 use selio::{block_on, spawn};
+use std::cell::Cell;
 use std::io::ErrorKind;
 use std::rc::Rc;
 use std::time::Duration;
@@ -52,7 +53,6 @@ fn a_peer_that_is_not_there_is_told_once() {
         let near = Rc::new(socket().await);
         let gone = socket().await.local_addr().unwrap();
         near.connect(gone).await.unwrap();
-        // Both directions wait, and nobody spins.
         let theirs = Rc::clone(&near);
         let reader = spawn(async move { theirs.recv(&mut [0; 8]).await });
         sleep(Duration::from_millis(10)).await;
@@ -99,5 +99,56 @@ fn a_cancelled_receive_takes_nothing() {
         assert!(timeout(Duration::from_millis(10), far.recv_from(&mut buffer)).await.is_err());
         near.send_to(b"late", far.local_addr().unwrap()).await.unwrap();
         assert_eq!(timeout(PATIENCE, far.recv(&mut buffer)).await.unwrap().unwrap(), 4);
+    });
+}
+
+// F11: who waits for room is woken by the error, and not again and again.
+#[test]
+fn an_error_that_nobody_takes_lets_a_writer_rest() {
+    let _guard = kit::watchdog(10);
+    block_on(async {
+        let near = Rc::new(socket().await);
+        let gone = socket().await.local_addr().unwrap();
+        near.connect(gone).await.unwrap();
+        let tries = Rc::new(Cell::new(0));
+        let (theirs, counts) = (Rc::clone(&near), Rc::clone(&tries));
+        let writer = spawn(async move {
+            let no_room = |_: &std::net::UdpSocket| {
+                counts.set(counts.get() + 1);
+                Err::<(), _>(ErrorKind::WouldBlock.into())
+            };
+            theirs.write_with(no_room).await
+        });
+        sleep(Duration::from_millis(10)).await;
+        // Past the adapter, which has been told that there is no room.
+        near.get_ref().send(b"is anybody there?").unwrap();
+        let cpu = kit::thread_cpu_time();
+        sleep(Duration::from_millis(300)).await;
+        assert!(kit::thread_cpu_time() - cpu < Duration::from_millis(100), "it spins");
+        assert!(!writer.is_finished());
+        assert!((2..20).contains(&tries.get()), "{} tries", tries.get());
+        let error = near.get_ref().send(b"hello?").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+        writer.abort();
+    });
+}
+
+// A34
+#[test]
+fn a_short_datagram_hides_none_behind_it() {
+    let _guard = kit::watchdog(10);
+    block_on(async {
+        let (near, far) = (socket().await, socket().await);
+        let to = far.local_addr().unwrap();
+        let mut buffer = [0; 64];
+        assert!(timeout(Duration::from_millis(5), far.recv(&mut buffer)).await.is_err());
+        for length in [1, 64, 3] {
+            near.send_to(&vec![7; length], to).await.unwrap();
+        }
+        // One edge tells of all three.
+        sleep(Duration::from_millis(10)).await;
+        for length in [1, 64, 3] {
+            assert_eq!(timeout(PATIENCE, far.recv(&mut buffer)).await.unwrap().unwrap(), length);
+        }
     });
 }

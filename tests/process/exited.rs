@@ -12,12 +12,16 @@ use children::{
 use selio::block_on;
 use selio::process::{Command, exited};
 use selio::time::{sleep, timeout};
+use std::fs::File;
 use std::future::Future;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
 use std::process::Stdio;
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::task::Context;
 use std::thread;
 
@@ -35,12 +39,17 @@ pub(crate) fn cases() -> Vec<kit::Case> {
         ("no_zombies_wanted", no_zombies_wanted),
         ("children_of_std_are_left_to_std", children_of_std_are_left_to_std),
         ("woken_while_the_child_runs", woken_while_the_child_runs),
+        ("told_to_its_tracer_first", told_to_its_tracer_first),
         ("main_thread_gone", main_thread_gone),
         ("stopped_is_not_ended", stopped_is_not_ended),
         ("ended_and_not_awaited_is_quiet", ended_and_not_awaited_is_quiet),
         ("statuses_are_those_of_std", statuses_are_those_of_std),
         ("status_dropped_and_asked_again", status_dropped_and_asked_again),
         ("last_waker_is_woken", last_waker_is_woken),
+        ("ends_while_the_waker_is_left", ends_while_the_waker_is_left),
+        ("hostile_waker_disturbs_no_other", hostile_waker_disturbs_no_other),
+        ("heard_of_beside_a_task_that_never_sleeps", heard_of_beside_a_busy_task),
+        ("polled_too_often", polled_too_often),
         ("kill_after_the_end_is_nothing", kill_after_the_end_is_nothing),
         ("signals_are_left_alone", signals_are_left_alone),
         ("several_wait_for_one", several_wait_for_one),
@@ -237,6 +246,64 @@ fn woken_while_the_child_runs() {
     });
 }
 
+/// A process that traces a child of ours, and takes note of its end when it is told to.
+struct Tracer {
+    pid: i32,
+    go: File,
+}
+
+impl Tracer {
+    /// `closes` is what the child waits to be closed, of which the tracer has a copy.
+    fn of(child: u32, closes: RawFd) -> Self {
+        let ((told, tells), (waits, go)) = (kit::pipe(), kit::pipe());
+        let (mut told, mut waits) = (File::from(told), File::from(waits));
+        let pid = kit::in_child(|| {
+            kit::raw_close(closes);
+            let (none, child) = (std::ptr::null_mut::<libc::c_void>(), child as i32);
+            // SAFETY: this request takes a number, and none of the pointers.
+            let traces = unsafe { libc::ptrace(libc::PTRACE_SEIZE, child, none, none) } == 0;
+            File::from(kit::dup(&tells)).write_all(&[u8::from(traces)]).unwrap();
+            if traces {
+                waits.read_exact(&mut [0]).unwrap();
+                kit::wait_status(child);
+            }
+        });
+        drop(tells);
+        let mut traces = [0];
+        told.read_exact(&mut traces).unwrap();
+        if traces == [0] {
+            kit::pass_over("nobody may trace here");
+        }
+        Self { pid, go: go.into() }
+    }
+
+    fn lets_go(mut self) {
+        self.go.write_all(b"x").unwrap();
+        assert!(kit::wait_status(self.pid).success());
+    }
+}
+
+// E13: a pidfd is readable when the child has ended, also while only its tracer may know of that.
+fn told_to_its_tracer_first() {
+    for waits_before in [true, false] {
+        let mut child = start_waiting(5);
+        let stdin = child.stdin.take().unwrap();
+        let tracer = Tracer::of(child.id(), stdin.as_fd().as_raw_fd());
+        let mut status = Box::pin(child.status());
+        if waits_before {
+            assert!(block_on(timeout(millis(10), status.as_mut())).is_err());
+        }
+        drop(stdin);
+        until_ended(child.id());
+        let early = kit::assert_quiet(|| block_on(timeout(millis(100), status.as_mut())));
+        assert!(early.is_err(), "its tracer has not let go of it");
+        assert!(child.try_status().unwrap().is_none());
+        tracer.lets_go();
+        assert_code(soon(status).unwrap(), 5);
+        assert_code(soon(child.status()).unwrap(), 5);
+    }
+}
+
 /// A child whose main thread ends at once, and which ends with code 9 when its input is closed.
 fn without_main_thread() -> selio::process::Child {
     let mut command = std::process::Command::new("true");
@@ -389,6 +456,120 @@ fn last_waker_is_woken() {
             assert!(kit::poll_with(wait, &first_waker).is_ready());
         }
     });
+}
+
+/// What the tests of wakers wait for: the status, or only the end.
+type Wait = Pin<Box<dyn Future<Output = std::io::Result<()>>>>;
+
+fn both_waits(child: &mut selio::process::Child) -> [Wait; 2] {
+    let status = child.status();
+    [Box::pin(async { status.await.map(drop) }), Box::pin(exited(child.id()))]
+}
+
+// B17: it ends while the waker is being cloned, after the look that found it running, and the loop
+// has heard of it when the waker is left.
+fn ends_while_the_waker_is_left() {
+    for (which, watched) in [(0, false), (1, false), (0, true), (1, true)] {
+        let mut child = start_waiting(8);
+        let (pid, stdin) = (child.id(), Mutex::new(child.stdin.take()));
+        let wait = &mut both_waits(&mut child)[which];
+        if watched {
+            assert!(block_on(timeout(millis(5), wait.as_mut())).is_err());
+        }
+        let woken = Arc::new(AtomicBool::new(false));
+        let notes = Arc::clone(&woken);
+        let lets_it_end = move || {
+            drop(stdin.lock().unwrap().take());
+            until_ended(pid);
+            block_on(sleep(millis(5)));
+        };
+        let waker = kit::hostile()
+            .on_clone(lets_it_end)
+            .on_wake(move || notes.store(true, Ordering::SeqCst))
+            .waker();
+        soon(async {
+            while kit::poll_with(wait, &waker).is_pending() {
+                while !woken.swap(false, Ordering::SeqCst) {
+                    sleep(millis(1)).await;
+                }
+            }
+        });
+        assert_code(soon(child.status()).unwrap(), 8);
+    }
+}
+
+// H11
+fn hostile_waker_disturbs_no_other() {
+    for hostile in [kit::panics_on_wake(), kit::panics_on_drop(), kit::panics_on_clone()] {
+        let mut child = start_waiting(6);
+        let stdin = child.stdin.take();
+        let mut waits: Vec<_> = (0..3).map(|_| Box::pin(child.status())).collect();
+        let (first, first_waker) = kit::CountingWaker::new();
+        let (last, last_waker) = kit::CountingWaker::new();
+        block_on(async {
+            assert!(kit::poll_with(&mut waits[0], &first_waker).is_pending());
+            let poll = || kit::poll_with(&mut waits[1], &hostile).is_ready();
+            assert!(!catch_unwind(AssertUnwindSafe(poll)).unwrap_or(false));
+            assert!(kit::poll_with(&mut waits[2], &last_waker).is_pending());
+        });
+        drop(stdin);
+        kit::eventually("both are woken", || {
+            // A panic is for who runs the loop.
+            _ = catch_unwind(|| block_on(sleep(millis(1))));
+            first.wakes() > 0 && last.wakes() > 0
+        });
+        let poll = || _ = kit::poll_with(&mut waits[1], &kit::noop_waker());
+        _ = catch_unwind(AssertUnwindSafe(poll));
+        for wait in [0, 2] {
+            assert_code(soon(&mut waits[wait]).unwrap(), 6);
+        }
+        assert_code(soon(child.status()).unwrap(), 6);
+        std::mem::forget(hostile);
+    }
+}
+
+// G06
+fn heard_of_beside_a_busy_task() {
+    let mut child = start_waiting(3);
+    let (pid, stdin) = (child.id(), child.stdin.take());
+    block_on(async {
+        let waits = both_waits(&mut child).map(selio::spawn);
+        assert!(timeout(millis(10), std::future::pending::<()>()).await.is_err());
+        drop(stdin);
+        until_ended(pid);
+        // A zombie shows a moment before its signal comes.
+        thread::sleep(millis(10));
+        let mut polls = 0;
+        while !waits.iter().all(|wait| wait.is_finished()) && polls < 100_000 {
+            polls += 1;
+            selio::yield_now().await;
+        }
+        assert!(polls <= 400, "{polls} polls went before the end of the child");
+    });
+    assert_code(soon(child.status()).unwrap(), 3);
+}
+
+// G12
+fn polled_too_often() {
+    let mut child = start_waiting(5);
+    let stdin = child.stdin.take();
+    block_on(async {
+        let (counter, waker) = kit::CountingWaker::new();
+        let mut waits = both_waits(&mut child);
+        for wait in &mut waits {
+            for _ in 0..1000 {
+                assert!(kit::poll_with(wait, &waker).is_pending());
+            }
+        }
+        assert!(counter.wakers() <= 3, "{} wakers have piled up", counter.wakers());
+        // Now and then the budget of the task is used up.
+        assert!(counter.wakes() <= 20, "{} wakes for nothing", counter.wakes());
+        drop(stdin);
+        for wait in waits {
+            timeout(millis(5000), wait).await.unwrap().unwrap();
+        }
+    });
+    assert_code(soon(child.status()).unwrap(), 5);
 }
 
 // E22

@@ -33,6 +33,7 @@ const CASES: &[(&str, fn())] = &[
 const CASES_WITH_PIDFD: &[(&str, fn())] = &[
     ("room_for_one_descriptor_is_enough", room_for_one_descriptor),
     ("a_child_that_is_gone_before_it_is_watched", gone_before_it_is_watched),
+    ("pidfd_is_refused_in_other_ways", pidfd_refused_otherwise),
     ("_ignores_its_children", ignores_its_children),
     ("a_number_that_is_another_childs_by_now", number_of_another_child),
     ("a_pipe_can_be_moved_out", pipe_moved_out),
@@ -135,6 +136,23 @@ fn gone_before_it_is_watched() {
         kit::pass_over("there is no strace that may trace");
     };
     ended.assert_success();
+}
+
+// E11: whatever else the kernel may say to it, there is another way.
+fn pidfd_refused_otherwise() {
+    for errno in [libc::EACCES, libc::ENODEV, libc::EINVAL] {
+        kit::refuse(&[(libc::SYS_pidfd_open, errno)]);
+        let mut child = sh("read x; exit 7").stdin(Stdio::piped()).spawn().unwrap();
+        let stdin = child.stdin.take();
+        selio::block_on(async {
+            let mut status = Box::pin(child.status());
+            let early = timeout(Duration::from_millis(10), status.as_mut()).await;
+            assert!(early.is_err(), "{errno}");
+            drop(stdin);
+            let status = timeout(LONG, status).await.expect("its end is heard of").unwrap();
+            assert_eq!(status.code(), Some(7), "{errno}");
+        });
+    }
 }
 
 fn ignores_its_children() {
@@ -271,7 +289,7 @@ fn part_ends() {
         kit::mark("over");
         for _ in 0..10 {
             let mut child = Command::new("true").spawn().unwrap();
-            kit::eventually("it has ended", || kit::zombies().len() == 1);
+            children::until_ended(child.id());
             assert!(child.status().await.unwrap().success());
         }
         kit::mark("done");

@@ -8,8 +8,10 @@ use kit::case;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::ExitStatusExt;
-use std::process::{Command, Stdio};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Command, Output, Stdio};
+use std::thread;
+use std::time::Duration;
 
 pub(crate) fn cases() -> Vec<kit::Case> {
     vec![
@@ -22,6 +24,10 @@ pub(crate) fn cases() -> Vec<kit::Case> {
         case("a_server_that_is_asked_to_end_cuts_off_who_takes_too_long", cuts_off),
         case("a_server_that_is_asked_twice_dies", dies_at_the_second),
         case("echo_all_serves_each_kind_and_takes_its_path_away", echo_all),
+        case("echo_all_rests_when_datagrams_cannot_be_received", echo_all_rests),
+        case("netcat_fails_if_it_cannot_send", netcat_cannot_send),
+        case("selector_loop_ends_if_its_client_cannot_connect", selector_loop_without_client),
+        case("examples_without_threads_say_so", without_threads),
     ]
 }
 
@@ -226,4 +232,69 @@ fn echo_all() {
     kit::kill(server.id() as i32, libc::SIGTERM).unwrap();
     assert!(server.wait().unwrap().success());
     assert!(!path.exists(), "the path is taken away");
+}
+
+/// An example for which these system calls fail.
+#[allow(unsafe_code, reason = "a filter of system calls in the child alone")]
+fn refused(name: &str, args: &[&str], calls: &'static [(libc::c_long, i32)]) -> Command {
+    let mut command = Command::new(kit::example(name));
+    command.args(args);
+    // SAFETY: this process has one thread, so that its child may do what it likes.
+    unsafe {
+        command.pre_exec(|| {
+            kit::refuse(calls);
+            Ok(())
+        })
+    };
+    command
+}
+
+/// It must tell an error, and not by a panic.
+fn assert_told(ended: &Output) {
+    let complaints = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(1), "{complaints}");
+    assert!(!complaints.is_empty() && !complaints.contains("panicked"), "{complaints}");
+}
+
+fn echo_all_rests() {
+    let calls = &[(libc::SYS_recvfrom, libc::ENOMEM)];
+    let mut server = refused("echo_all", &["udp:127.0.0.1:0"], calls);
+    let mut server = server.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut told = String::new();
+    BufReader::new(server.stdout.as_mut().unwrap()).read_line(&mut told).unwrap();
+    thread::sleep(Duration::from_millis(300));
+    kit::kill(server.id() as i32, libc::SIGTERM).unwrap();
+    let ended = server.wait_with_output().unwrap();
+    assert!(ended.status.success());
+    let complaints = String::from_utf8(ended.stderr).unwrap().lines().count();
+    // Several a second, and not thousands.
+    assert!((1..=100).contains(&complaints), "{complaints}");
+}
+
+fn netcat_cannot_send() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    let mut client = refused("netcat", &["127.0.0.1", &port], &[(libc::SYS_sendto, libc::ENOBUFS)]);
+    client.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut client = client.spawn().unwrap();
+    client.stdin.take().unwrap().write_all(b"hello").unwrap();
+    let (mut server, _) = listener.accept().unwrap();
+    assert_eq!(server.read(&mut [0]).unwrap(), 0, "it hears the end");
+    server.write_all(b"goodbye").unwrap();
+    drop(server);
+    let ended = client.wait_with_output().unwrap();
+    assert_eq!(ended.stdout, b"goodbye");
+    assert_told(&ended);
+}
+
+fn selector_loop_without_client() {
+    let calls = &[(libc::SYS_connect, libc::ENETUNREACH)];
+    assert_told(&refused("selector_loop", &[], calls).output().unwrap());
+}
+
+fn without_threads() {
+    let calls = &[(libc::SYS_clone3, libc::EAGAIN), (libc::SYS_clone, libc::EAGAIN)];
+    for (name, args) in [("worker_threads", "10"), ("tour", "1")] {
+        assert_told(&refused(name, &[args], calls).output().unwrap());
+    }
 }

@@ -5,8 +5,9 @@
 use crate::kit;
 use crate::kit::futures;
 use futures::{Gate, message, on_drop, on_thread, own_waker, settle};
+use selio::event::Event;
 use selio::time::sleep;
-use selio::{Async, JoinHandle, Timer, block_on, spawn, yield_now};
+use selio::{Async, Driver, JoinHandle, Timer, block_on, spawn, yield_now};
 use std::cell::{Cell, RefCell};
 use std::future::pending;
 use std::io::Write;
@@ -24,6 +25,7 @@ pub(crate) fn cases() -> Vec<kit::Case> {
         kit::case("no_eventfd_is_named", no_eventfd_is_named),
         kit::case("no_epoll_is_named", no_epoll_is_named),
         kit::case("no_descriptor_is_named", no_descriptor_is_named),
+        kit::case("no_descriptor_is_an_error_elsewhere", no_descriptor_is_an_error_elsewhere),
         kit::case("a_spawn_outside_blames_its_caller", a_spawn_outside_blames_its_caller),
         kit::case("a_second_await_says_so", a_second_await_says_so),
         kit::case("a_foreign_wake_leaves_the_loop_quiet", a_foreign_wake_leaves_the_loop_quiet),
@@ -76,6 +78,47 @@ fn no_descriptor_is_named() {
     // What was refused once is tried again.
     kit::set_nofile_limit(before);
     assert_eq!(block_on(async { 1 }), 1);
+}
+
+// A27: where there is somebody to be told, it is no panic.
+fn no_descriptor_is_an_error_elsewhere() {
+    let open = kit::open_fds();
+    for (room, word) in [(3, "epoll_create1"), (4, "eventfd")] {
+        let before = kit::set_nofile_limit(room);
+        let error = Driver::new(async {}).map(drop).unwrap_err();
+        let said = error.to_string();
+        assert!(said.contains(word) && said.contains("os error 24"), "{said}");
+        kit::set_nofile_limit(before);
+        assert_eq!(kit::open_fds(), open);
+    }
+    let before = kit::set_nofile_limit(3);
+    let errors = [
+        Event::new().map(drop).unwrap_err(),
+        selio::net::UnixStream::pair().map(drop).unwrap_err(),
+        selio::net::UnixDatagram::unbound().map(drop).unwrap_err(),
+        selio::net::Seqpacket::pair().map(drop).unwrap_err(),
+    ];
+    kit::set_nofile_limit(before);
+    for error in errors {
+        assert_eq!(error.raw_os_error(), Some(libc::EMFILE), "{error}");
+    }
+    assert_eq!(kit::open_fds(), open);
+    let mut driver = Driver::new(async { 5 }).unwrap();
+    assert_eq!(driver.turn(), std::task::Poll::Ready(5));
+    // The thread has what waiting takes; who wants to connect or to listen has not.
+    let before = kit::set_nofile_limit(3);
+    block_on(async {
+        let address = "127.0.0.1:0";
+        let errors = [
+            selio::net::TcpListener::bind(address).await.map(drop).unwrap_err(),
+            selio::net::TcpStream::connect("127.0.0.1:9").await.map(drop).unwrap_err(),
+            selio::net::UdpSocket::bind(address).await.map(drop).unwrap_err(),
+        ];
+        for error in errors {
+            assert_eq!(error.raw_os_error(), Some(libc::EMFILE), "{error}");
+        }
+    });
+    kit::set_nofile_limit(before);
 }
 
 /// Where and with what words a closure panics.

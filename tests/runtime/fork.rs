@@ -247,7 +247,6 @@ fn what_was_not_registered_works() {
 }
 
 // I07
-/// Forks while another thread of this process sleeps in a call, and wakes it from the child.
 fn a_child_triggers_its_parents_event() {
     let event = selio::event::Event::new().unwrap();
     let trigger = event.trigger();
@@ -269,6 +268,7 @@ fn a_child_triggers_its_parents_event() {
     });
 }
 
+// I07: it forks while another thread of this process sleeps in a call, and wakes it from the child.
 fn a_child_of_a_waiting_parent_may_wake() {
     let gate = Gate::new();
     let theirs = gate.clone();

@@ -3,7 +3,7 @@
 use crate::kit;
 use crate::kit::sockets;
 use kit::{CountingWaker, Trace, case, poll_once, poll_with};
-use selio::net::{TcpListener, TcpStream, UnixListener};
+use selio::net::{SeqpacketListener, TcpListener, TcpStream, UnixListener};
 use selio::time::{sleep, timeout};
 use selio::{block_on, join, race, yield_now};
 use sockets::{deaf_listener, drain, fill, pair, register};
@@ -26,6 +26,9 @@ fn refusal_cases() -> Vec<kit::Case> {
         case("accept_without_descriptors", accept_without_descriptors),
         case("accept_that_fails_in_passing", accept_that_fails_in_passing),
         case("accept_that_runs_out_once", accept_that_runs_out_once),
+        case("accept_that_is_refused_again_and_again", accept_that_is_refused_again_and_again)
+            .secs(60),
+        case("accept_for_which_epoll_has_no_room", accept_for_which_epoll_has_no_room),
         case("epoll_that_takes_no_more", epoll_that_takes_no_more),
         case("_accepts_one", part_accepts_one),
         case("_accepts_after_an_error", part_accepts_after_an_error),
@@ -102,6 +105,51 @@ fn accept_without_descriptors() {
         accepted
     });
     assert_eq!(accepted.len(), 5);
+}
+
+/// Accepts for a while, and returns how often it was told an error. It must be this one.
+fn refusals<T>(errno: i32, mut accept: impl AsyncFnMut() -> std::io::Result<T>) -> usize {
+    block_on(async {
+        let mut errors = 0;
+        let refused = async {
+            loop {
+                let error = accept().await.err().expect("it is refused");
+                assert_eq!(error.raw_os_error(), Some(errno), "{error}");
+                errors += 1;
+            }
+        };
+        race(refused, sleep(Duration::from_millis(300))).await;
+        errors
+    })
+}
+
+/// A loop that tells the error and goes on would spin.
+fn accept_that_is_refused_again_and_again() {
+    let address = |kind: &str| {
+        let name = format!("selio refused {kind} {}", std::process::id());
+        SocketAddr::from_abstract_name(name).unwrap()
+    };
+    let tcp = block_on(TcpListener::bind(LOCALHOST)).unwrap();
+    let unix = UnixListener::bind_addr(&address("unix")).unwrap();
+    let packets = SeqpacketListener::bind_addr(&address("seqpacket")).unwrap();
+    // What runs out, what a firewall says (accept(2)), and an epoll that takes no more.
+    for errno in [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM, libc::EPERM] {
+        kit::refuse(&[(libc::SYS_accept4, errno)]);
+        let errors = [
+            refusals(errno, async || tcp.accept().await),
+            refusals(errno, async || unix.accept().await),
+            refusals(errno, async || packets.accept().await),
+        ];
+        assert!(errors.iter().all(|errors| (1..=10).contains(errors)), "{errno}: {errors:?}");
+    }
+}
+
+fn accept_for_which_epoll_has_no_room() {
+    let tcp = block_on(TcpListener::bind(LOCALHOST)).unwrap();
+    block_on(sleep(Duration::from_millis(1)));
+    kit::refuse_when(libc::SYS_epoll_ctl, 1, libc::EPOLL_CTL_ADD as u32, libc::ENOSPC);
+    let errors = refusals(libc::ENOSPC, async || tcp.accept().await);
+    assert!((1..=10).contains(&errors), "{errors}");
 }
 
 /// Runs a part whose first `accept4` fails.

@@ -10,6 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::exit;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, mpsc};
+use std::task::{Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,8 @@ pub(crate) fn cases() -> Vec<kit::Case> {
         case("the_loop_runs_on_meanwhile", the_loop_runs_on_meanwhile),
         case("a_panic_comes_back", a_panic_comes_back),
         case("a_dropped_future_detaches_its_work", a_dropped_future_detaches_its_work),
+        case("the_last_waker_is_woken", the_last_waker_is_woken),
+        case("a_hostile_waker_costs_no_thread", a_hostile_waker_costs_no_thread),
         case("it_works_outside_of_block_on", it_works_outside_of_block_on),
         case("the_end_of_the_program_does_not_wait", the_end_does_not_wait),
         case("a_forked_child_has_threads_of_its_own", a_forked_child),
@@ -133,6 +136,51 @@ fn a_dropped_future_detaches_its_work() {
     assert_eq!(receiver.recv_timeout(Duration::from_secs(5)).unwrap(), "done");
     block_on(async { _ = timeout(Duration::from_millis(5), std::future::pending::<()>()).await });
     assert_eq!(awaiting.wakes(), 0);
+}
+
+// B16
+fn the_last_waker_is_woken() {
+    let (go, goes) = mpsc::channel();
+    let mut work = unblock(move || goes.recv().unwrap());
+    let (first, first_waker) = CountingWaker::new();
+    let (last, last_waker) = CountingWaker::new();
+    assert!(poll_with(&mut work, &first_waker).is_pending());
+    assert!(poll_with(&mut work, &last_waker).is_pending());
+    assert_eq!((first.wakers(), last.wakers()), (1, 2));
+    go.send(5).unwrap();
+    kit::eventually("the last is woken", || last.wakes() == 1);
+    assert_eq!(first.wakes(), 0);
+    assert_eq!(poll_with(&mut work, &last_waker), Poll::Ready(5));
+}
+
+// H11
+fn a_hostile_waker_costs_no_thread() {
+    assert_eq!(block_on(unblock(|| 1)), 1);
+    for hostile in [kit::panics_on_wake(), kit::panics_on_drop(), kit::panics_on_clone()] {
+        let (go, goes) = mpsc::channel();
+        let mut work = unblock(move || (thread::current().id(), goes.recv().unwrap()));
+        let poll = || poll_with(&mut work, &hostile).is_ready();
+        assert!(!catch_unwind(AssertUnwindSafe(poll)).unwrap_or(false));
+        go.send(7).unwrap();
+        // The waker has panicked by then, or is let go here.
+        let mut done = None;
+        kit::eventually("it is done", || {
+            let poll = || match poll_with(&mut work, Waker::noop()) {
+                Poll::Ready(output) => done = Some(output),
+                Poll::Pending => {}
+            };
+            _ = catch_unwind(AssertUnwindSafe(poll));
+            done.is_some()
+        });
+        let (its_thread, output) = done.unwrap();
+        assert_eq!(output, 7);
+        // It may be a moment before the thread is idle; then it serves again.
+        kit::eventually("the thread serves on", || {
+            block_on(unblock(|| thread::current().id())) == its_thread
+        });
+        std::mem::forget(hostile);
+    }
+    kit::eventually("they have left", || kit::threads() == 1);
 }
 
 fn it_works_outside_of_block_on() {

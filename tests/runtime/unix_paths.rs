@@ -344,7 +344,7 @@ fn taken_over() {
     drop(other);
 }
 
-// I04
+// I07
 fn forked_child() {
     let place = Place::new();
     let listener = block_on(PathListener::bind(place.path())).unwrap();

@@ -235,7 +235,7 @@ fn no_zombies_wanted() {
     is_reaped_by_the_kernel();
 }
 
-// E07, D07
+// D07
 fn two_hundred_at_once() {
     const CHILDREN: usize = 200;
     let mut selector = Selector::new().unwrap();

@@ -50,7 +50,7 @@ fn end(mut child: Child) {
     assert!(child.wait().unwrap().success());
 }
 
-// E07: several exits while one SIGCHLD is pending, which nobody takes but the selector.
+// D07: several exits while one SIGCHLD is pending, which nobody takes but the selector.
 fn every_thread_blocks_sigchld() {
     without_pidfd();
     kit::block_signal(libc::SIGCHLD);
@@ -131,7 +131,7 @@ fn registered_signal_of_another_selector() {
     end(child);
 }
 
-// E07: what is pending is taken away before the signal is unblocked, and the exit is seen even so.
+// D07: what is pending is taken away before the signal is unblocked, and the exit is seen even so.
 fn exit_while_its_signal_is_unregistered() {
     without_pidfd();
     let mut selector = Selector::new().unwrap();

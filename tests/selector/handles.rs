@@ -34,6 +34,7 @@ pub(crate) fn cases() -> Vec<kit::Case> {
         ("level_is_reported_as_long_as_it_lasts", level_is_reported_as_long_as_it_lasts),
         ("oneshot_is_armed_by_update", oneshot_is_armed_by_update),
         ("edge_is_reported_once_per_change", edge_is_reported_once_per_change),
+        ("edge_and_a_short_read", edge_and_a_short_read),
         ("directions_change", directions_change),
         ("only_handles_are_updated", only_handles_are_updated),
         ("exclusive", exclusive),
@@ -321,6 +322,23 @@ fn edge_is_reported_once_per_change() {
     selector.update_handle(fd, Events::READ | Events::EDGE).unwrap();
     assert_eq!(ready(&mut selector), [(fd, Events::READ)]);
     assert_nothing(&mut selector);
+}
+
+// A34: what a short read leaves is no edge, but an update tells of it.
+fn edge_and_a_short_read() {
+    let mut selector = Selector::new().unwrap();
+    let (mine, mut peer) = UnixStream::pair().unwrap();
+    let fd = mine.as_raw_fd();
+    let edge = Events::READ | Events::EDGE;
+    selector.register_handle(&mine, edge, ()).unwrap();
+    peer.write_all(b"eight...").unwrap();
+    for _ in 0..2 {
+        assert_eq!(ready(&mut selector), [(fd, Events::READ)]);
+        assert_eq!((&mine).read(&mut [0; 4]).unwrap(), 4);
+        assert_silent(&mut selector);
+        selector.update_handle(fd, edge).unwrap();
+    }
+    assert_silent(&mut selector);
 }
 
 fn directions_change() {

@@ -22,6 +22,7 @@ use std::time::Duration;
 pub(crate) fn cases() -> Vec<kit::Case> {
     vec![
         kit::case("programs_have_the_sets_they_would_have", programs_have_their_sets),
+        kit::case("programs_inherit_no_descriptor", programs_inherit_no_descriptor),
         kit::case("programs_die_by_what_we_wait_for", programs_die_by_what_we_wait_for),
         kit::case("what_was_ignored_is_default_in_programs", what_was_ignored_is_default),
         kit::case("programs_are_started_in_a_storm", programs_are_started_in_a_storm).secs(30),
@@ -122,6 +123,25 @@ fn programs_die_by_what_we_wait_for() {
         assert_eq!(child.wait().unwrap().signal(), Some(SIGUSR1));
     }
     assert_none(&mut signals);
+}
+
+// A28: the pipe from the handler, and what a thread has by which it reads signals.
+fn programs_inherit_no_descriptor() {
+    kit::block_signal(SIGUSR2);
+    let mut signals = of([SIGUSR1, SIGUSR2]);
+    assert_none(&mut signals);
+    assert!(kit::open_fds().iter().any(|(_, name)| name.contains("signalfd")));
+    for make in [|command| command, |command| before_exec(command, || ())] {
+        let mut command = Command::new("ls");
+        command.args(["-l", "/proc/self/fd"]).stderr(Stdio::null());
+        let listed = make(command).output().unwrap().stdout;
+        let listed = String::from_utf8(listed).unwrap();
+        // Its input, its output, which is a pipe, its errors, and the directory that it reads.
+        assert_eq!(listed.matches(" -> ").count(), 4, "{listed}");
+        assert!(!listed.contains("anon_inode"), "{listed}");
+    }
+    keys::raise(SIGUSR1);
+    expect(&mut signals, SIGUSR1);
 }
 
 /// Whether a shell that is started now ignores SIGHUP.

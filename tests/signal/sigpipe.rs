@@ -5,13 +5,14 @@
 use crate::kit;
 use crate::kit::keys;
 use keys::set_handler;
-use selio::net::{TcpListener, TcpStream};
+use selio::net::{self, TcpListener, TcpStream};
 use selio::time::sleep;
 use selio::{Async, block_on};
 use std::fs::File;
 use std::io::{self, ErrorKind, IoSlice, Write};
 use std::os::fd::{AsFd, AsRawFd};
-use std::os::unix::net::UnixStream;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixStream};
 use std::time::Duration;
 
 pub(crate) fn cases() -> Vec<kit::Case> {
@@ -19,6 +20,8 @@ pub(crate) fn cases() -> Vec<kit::Case> {
         ("a_connected_stream_tells_of_it", a_connected_stream),
         ("an_accepted_stream_tells_of_it", an_accepted_stream),
         ("a_stream_taken_in_from_std_tells_of_it", a_stream_from_std),
+        ("a_unix_stream_of_ours_tells_of_it", a_unix_stream_of_ours),
+        ("other_unix_sockets_tell_of_it", other_unix_sockets),
         ("a_unix_stream_does_as_stds", a_unix_stream_does_as_stds),
         ("other_streams_do_as_stds", other_streams_do_as_stds),
         ("a_pipe_ends_the_process", a_pipe_ends_the_process),
@@ -142,6 +145,59 @@ fn a_stream_from_std() {
     assert_told(async || {
         let (near, far) = kit::tcp_pair();
         (TcpStream::try_from(near).unwrap(), far)
+    });
+}
+
+fn abstract_name(number: usize) -> SocketAddr {
+    SocketAddr::from_abstract_name(format!("selio: sigpipe {number} {}", std::process::id()))
+        .unwrap()
+}
+
+// F05: whichever way `selio::net` has made it.
+fn a_unix_stream_of_ours() {
+    let_it_kill();
+    block_on(async {
+        for (number, (name, form)) in FORMS.into_iter().enumerate() {
+            let (near, far) = net::UnixStream::pair().unwrap();
+            drop(far);
+            let mut all = vec![near];
+            let name_of_listener = abstract_name(number);
+            let listener = net::UnixListener::bind_addr(&name_of_listener).unwrap();
+            for keeps_client in [true, false] {
+                let client = net::UnixStream::connect_addr(&name_of_listener).await.unwrap();
+                let server = listener.accept().await.unwrap().0;
+                all.push(if keeps_client { client } else { server });
+            }
+            for (which, near) in all.iter().enumerate() {
+                let result = form.apply(near).await.map_err(|error| error.kind());
+                let expected =
+                    if form == Form::Flush { Ok(()) } else { Err(ErrorKind::BrokenPipe) };
+                assert_eq!(result, expected, "{name}, stream {which}");
+            }
+        }
+    });
+    assert!(kit::disposition(libc::SIGPIPE).is_default());
+}
+
+// F05: records, datagrams, and descriptors that go along.
+fn other_unix_sockets() {
+    let_it_kill();
+    let (pipe, _writer) = kit::pipe();
+    let broken = |result: io::Result<usize>, what: &str| {
+        assert_eq!(result.map_err(|error| error.kind()), Err(ErrorKind::BrokenPipe), "{what}");
+    };
+    block_on(async {
+        let (records, far) = net::Seqpacket::pair().unwrap();
+        drop(far);
+        broken(records.send(b"x").await, "a record");
+        broken(records.send_fds(b"x", &[pipe.as_fd()]).await, "a record with a descriptor");
+        let (stream, far) = net::UnixStream::pair().unwrap();
+        drop(far);
+        broken(stream.send_fds(b"x", &[pipe.as_fd()]).await, "bytes with a descriptor");
+        let (datagrams, far) = net::UnixDatagram::pair().unwrap();
+        far.shutdown(std::net::Shutdown::Read).unwrap();
+        broken(datagrams.send(b"x").await, "a datagram");
+        broken(datagrams.send_fds(b"x", &[pipe.as_fd()]).await, "a datagram with a descriptor");
     });
 }
 

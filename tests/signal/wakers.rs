@@ -25,6 +25,8 @@ pub(crate) fn cases() -> Vec<kit::Case> {
         ("a_hostile_waker_disturbs_no_other", a_hostile_waker_disturbs_no_other),
         ("a_waker_may_do_whatever_it_likes", a_waker_may_do_whatever_it_likes),
         ("a_busy_stream_lets_others_run", a_busy_stream_lets_others_run),
+        ("heard_of_beside_a_task_that_never_sleeps", heard_of_beside_a_busy_task),
+        ("polled_too_often", polled_too_often),
         ("waits_quietly", waits_quietly),
     ])
 }
@@ -212,6 +214,56 @@ fn a_busy_stream_lets_others_run() {
         let seen = watcher.await.unwrap();
         assert!(seen < 5_000, "it had to wait for all {seen}");
     });
+}
+
+// G06
+fn heard_of_beside_a_busy_task() {
+    for blocked in [false, true] {
+        if blocked {
+            kit::block_signal(SIGUSR1);
+        }
+        let mut signals = Signals::new([SIGUSR1]).unwrap();
+        block_on(async {
+            let waits = selio::spawn(async move {
+                assert_eq!(signals.next().await.unwrap().unwrap().signo(), SIGUSR1);
+            });
+            futures::settle().await;
+            raise(SIGUSR1);
+            let mut polls = 0;
+            while !waits.is_finished() && polls < 100_000 {
+                polls += 1;
+                selio::yield_now().await;
+            }
+            assert!(polls <= 400, "{polls} polls went before the signal");
+            waits.await.unwrap();
+        });
+    }
+}
+
+// G12
+fn polled_too_often() {
+    let mut signals = Signals::new([SIGUSR1]).unwrap();
+    for blocked in [false, true] {
+        if blocked {
+            kit::block_signal(SIGUSR1);
+        }
+        block_on(async {
+            let (counter, waker) = kit::CountingWaker::new();
+            for _ in 0..1000 {
+                assert!(poll_here(&mut signals, &waker).is_pending());
+            }
+            assert_eq!(counter.wakers(), 2, "one is kept");
+            let mut asked = Box::pin(selio::signal::shutdown());
+            for _ in 0..1000 {
+                assert!(kit::poll_with(&mut asked, &waker).is_pending());
+            }
+            assert_eq!(counter.wakers(), 3, "one is kept for each");
+            // Now and then the budget of the task is used up.
+            assert!(counter.wakes() <= 20, "{} wakes for nothing", counter.wakes());
+        });
+        raise(SIGUSR1);
+        assert_eq!(numbers(&mut signals), [SIGUSR1]);
+    }
 }
 
 fn waits_quietly() {

@@ -92,6 +92,15 @@ impl Poller {
         Ok(())
     }
 
+    pub(crate) fn wait_anew(
+        &self,
+        timeout: Option<Duration>,
+        events: &mut RawEvents,
+    ) -> io::Result<()> {
+        events.0 = self.set.wait(timeout);
+        Ok(())
+    }
+
     pub(crate) fn is_ours(&self) -> bool {
         true
     }

@@ -2,7 +2,6 @@
 //! lost shows as threads that all wait.
 
 mod events;
-mod handover;
 mod signals;
 mod sources;
 mod wakes;
@@ -34,7 +33,7 @@ impl Case {
 }
 
 pub(crate) fn all() -> Vec<Case> {
-    let all = [wakes::all(), sources::all(), signals::all(), events::all(), handover::all()];
+    let all = [wakes::all(), sources::all(), signals::all(), events::all()];
     let here = |case: &Case| case.for_loom || cfg!(feature = "shuttle");
     all.into_iter().flatten().filter(here).collect()
 }

@@ -1,16 +1,18 @@
 //! The objects of selio's `sys` that the models need: its own files where they are over calls that
 //! the modelled kernel has, and else something in their place.
 
+#[path = "../../target/house/sys/abort.rs"]
+pub(crate) mod abort;
 pub(crate) mod descriptor;
 #[path = "../../target/house/sys/event_fd.rs"]
 pub(crate) mod event_fd;
+#[path = "../../target/house/sys/fifo.rs"]
+pub(crate) mod fifo;
 pub(crate) mod fork;
 pub(crate) mod futex;
 pub(crate) mod lock;
 #[path = "../../target/house/sys/lock.rs"]
 pub(crate) mod lock_itself;
-#[path = "../../target/house/sys/oneshot.rs"]
-pub(crate) mod oneshot;
 pub(crate) mod pid_fd;
 pub(crate) mod signal_action;
 pub(crate) mod signal_fd;
@@ -20,6 +22,8 @@ pub(crate) mod signal_number;
 pub(crate) mod signal_pipe;
 #[path = "../../target/house/sys/signal_record.rs"]
 pub(crate) mod signal_record;
+#[path = "../../target/house/sys/task_cell/mod.rs"]
+pub(crate) mod task_cell;
 
 /// As epoll(7) has them.
 pub(crate) mod epoll {

@@ -5,10 +5,12 @@
 //! knows the fence only. So a fence is put where such a store is followed by such a load of the same
 //! thread: of all that these accesses promise, that is what nothing else does.
 
+use crate::memory;
 use crate::model::{ThreadKey, backend, run, this_thread};
 use std::cell::UnsafeCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::marker::PhantomData;
 use std::sync::Mutex;
 use std::sync::atomic::Ordering;
 
@@ -75,6 +77,7 @@ macro_rules! atomic {
             }
 
             fn backend(&self) -> &backend::$name {
+                memory::look_at(std::ptr::from_ref(self) as usize);
                 // SAFETY: see `Sync`.
                 match unsafe { &*self.made.get() } {
                     Some((made_in, it)) if *made_in == run() => it,
@@ -212,3 +215,46 @@ arithmetic! {
 }
 
 atomic!(AtomicBool, bool);
+
+/// By its address alone.
+pub struct AtomicPtr<T>(AtomicUsize, PhantomData<*mut T>);
+
+// SAFETY: as std's.
+unsafe impl<T> Send for AtomicPtr<T> {}
+// SAFETY: as std's.
+unsafe impl<T> Sync for AtomicPtr<T> {}
+
+impl<T> AtomicPtr<T> {
+    pub fn new(initial: *mut T) -> Self {
+        Self(AtomicUsize::new(initial.expose_provenance()), PhantomData)
+    }
+
+    pub fn get_mut(&mut self) -> &mut *mut T {
+        // SAFETY: a pointer is as large, and any address may stand in one.
+        unsafe { &mut *std::ptr::from_mut(self.0.get_mut()).cast() }
+    }
+
+    pub fn load(&self, order: Ordering) -> *mut T {
+        std::ptr::with_exposed_provenance_mut(self.0.load(order))
+    }
+
+    pub fn compare_exchange(
+        &self,
+        known: *mut T,
+        new: *mut T,
+        success: Ordering,
+        failure: Ordering,
+    ) -> Result<*mut T, *mut T> {
+        let (known, new) = (known.expose_provenance(), new.expose_provenance());
+        self.0
+            .compare_exchange(known, new, success, failure)
+            .map(std::ptr::with_exposed_provenance_mut)
+            .map_err(std::ptr::with_exposed_provenance_mut)
+    }
+}
+
+impl<T> Default for AtomicPtr<T> {
+    fn default() -> Self {
+        Self::new(std::ptr::null_mut())
+    }
+}

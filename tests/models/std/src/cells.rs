@@ -1,5 +1,6 @@
 //! A cell that finds out whether two threads reach it at once.
 
+use crate::memory;
 use crate::model::backend::Access;
 use std::cell::UnsafeCell as Plain;
 
@@ -17,6 +18,7 @@ impl<T> UnsafeCell<T> {
     }
 
     pub fn get(&self) -> *mut T {
+        memory::look_at(std::ptr::from_ref(self) as usize);
         self.access.note();
         self.value.get()
     }
@@ -27,5 +29,22 @@ impl<T> UnsafeCell<T> {
 
     pub fn into_inner(self) -> T {
         self.value.into_inner()
+    }
+}
+
+/// What many may look at, until it is dropped: that must come after all looks.
+#[derive(Default)]
+pub struct Looked(Access);
+
+impl Looked {
+    pub fn look(&self) {
+        memory::look_at(std::ptr::from_ref(self) as usize);
+        self.0.note_look();
+    }
+}
+
+impl Drop for Looked {
+    fn drop(&mut self) {
+        self.0.note();
     }
 }

@@ -2,9 +2,9 @@
 //! switched, and orders them as std's does, and no more.
 
 use crate::atomics::{AtomicUsize, fence};
-use std::cell::UnsafeCell;
+use std::cell::{Cell, UnsafeCell};
 use std::fmt;
-use std::mem::ManuallyDrop;
+use std::mem::{ManuallyDrop, MaybeUninit};
 use std::ops::Deref;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::ptr;
@@ -12,9 +12,37 @@ use std::sync::Arc as Memory;
 use std::sync::atomic::Ordering;
 use std::task::{RawWaker, RawWakerVTable, Waker};
 
+/// The value stands first, so that a pointer to it is one to the whole.
+#[repr(C)]
 struct Shared<T> {
+    value: UnsafeCell<MaybeUninit<T>>,
     count: AtomicUsize,
-    value: UnsafeCell<Option<T>>,
+    /// Whether there is a value.
+    is_there: Cell<bool>,
+}
+
+impl<T> Shared<T> {
+    fn new(count: usize) -> Memory<Self> {
+        Memory::new(Shared {
+            value: UnsafeCell::new(MaybeUninit::uninit()),
+            count: AtomicUsize::new(count),
+            is_there: Cell::new(false),
+        })
+    }
+
+    /// # Safety
+    ///
+    /// There is no value yet, and nobody else reaches its place.
+    unsafe fn set(&self, value: T) {
+        // SAFETY: as the caller says.
+        unsafe { &mut *self.value.get() }.write(value);
+        self.is_there.set(true);
+    }
+
+    fn get(&self) -> *mut T {
+        assert!(self.is_there.get(), "it is counted");
+        self.value.get().cast()
+    }
 }
 
 pub struct Arc<T>(Memory<Shared<T>>);
@@ -34,19 +62,32 @@ impl<T: RefUnwindSafe> RefUnwindSafe for Arc<T> {}
 
 impl<T> Arc<T> {
     pub fn new(value: T) -> Self {
-        Self(Memory::new(Shared {
-            count: AtomicUsize::new(1),
-            value: UnsafeCell::new(Some(value)),
-        }))
+        let memory = Shared::new(1);
+        // SAFETY: it is new.
+        unsafe { memory.set(value) };
+        Self(memory)
+    }
+
+    pub fn into_raw(this: Self) -> *const T {
+        let this = ManuallyDrop::new(this);
+        // SAFETY: it is moved out of what is not dropped.
+        Memory::into_raw(unsafe { ptr::read(&this.0) }).cast()
+    }
+
+    /// # Safety
+    ///
+    /// As std's.
+    pub unsafe fn from_raw(value: *const T) -> Self {
+        // SAFETY: it comes from `into_raw`, and the value stands first.
+        Self(unsafe { Memory::from_raw(value.cast()) })
     }
 
     pub fn new_cyclic(make: impl FnOnce(&Weak<T>) -> T) -> Self {
-        let memory =
-            Memory::new(Shared { count: AtomicUsize::new(0), value: UnsafeCell::new(None) });
+        let memory = Shared::new(0);
         let weak = Weak(Some(Memory::clone(&memory)));
         let value = make(&weak);
         // SAFETY: nobody reaches the value while the count is zero.
-        unsafe { *memory.value.get() = Some(value) };
+        unsafe { memory.set(value) };
         memory.count.store(1, Ordering::Release);
         Self(memory)
     }
@@ -69,7 +110,7 @@ impl<T> Deref for Arc<T> {
 
     fn deref(&self) -> &T {
         // SAFETY: it is there as long as the count is not zero.
-        unsafe { &*self.0.value.get() }.as_ref().expect("it is counted")
+        unsafe { &*self.0.get() }
     }
 }
 
@@ -85,7 +126,10 @@ impl<T> Drop for Arc<T> {
         if self.0.count.fetch_sub(1, Ordering::Release) == 1 {
             fence(Ordering::Acquire);
             // SAFETY: this was the last owner.
-            drop(unsafe { &mut *self.0.value.get() }.take());
+            let value = self.0.get();
+            self.0.is_there.set(false);
+            // SAFETY: and it is dropped once.
+            unsafe { value.drop_in_place() };
         }
     }
 }
@@ -159,10 +203,7 @@ impl<W: Wake + Send + Sync + 'static> From<Arc<W>> for Waker {
 }
 
 fn raw<W: Wake + Send + Sync + 'static>(arc: Arc<W>) -> RawWaker {
-    let arc = ManuallyDrop::new(arc);
-    // SAFETY: it is moved out of what is not dropped.
-    let memory = unsafe { ptr::read(&arc.0) };
-    RawWaker::new(Memory::into_raw(memory).cast(), table::<W>())
+    RawWaker::new(Arc::into_raw(arc).cast(), table::<W>())
 }
 
 fn table<W: Wake + Send + Sync + 'static>() -> &'static RawWakerVTable {
@@ -170,8 +211,8 @@ fn table<W: Wake + Send + Sync + 'static>() -> &'static RawWakerVTable {
     ///
     /// The pointer comes from `raw`, and is the caller's to give.
     unsafe fn back<W>(data: *const ()) -> Arc<W> {
-        // SAFETY: it comes from `Memory::into_raw`.
-        Arc(unsafe { Memory::from_raw(data.cast()) })
+        // SAFETY: it comes from `Arc::into_raw`.
+        unsafe { Arc::from_raw(data.cast()) }
     }
     // SAFETY (of all four): the pointer is what `raw` gave, to be used or given up as the table has it.
     &const {

@@ -13,12 +13,18 @@ mod clock;
 mod counted;
 pub mod kernel;
 mod locals;
+pub mod memory;
 pub mod model;
 
 pub use locals::LocalKey;
 
+pub mod alloc {
+    pub use crate::memory::dealloc;
+    pub use std::alloc::*;
+}
+
 pub mod cell {
-    pub use crate::cells::UnsafeCell;
+    pub use crate::cells::{Looked, UnsafeCell};
     pub use std::cell::*;
 }
 

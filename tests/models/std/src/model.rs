@@ -1,6 +1,6 @@
 //! Running a model, by loom or by shuttle.
 
-use crate::{atomics, clock, kernel, locals};
+use crate::{atomics, clock, kernel, locals, memory};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 static RUNS: AtomicU64 = AtomicU64::new(0);
@@ -58,6 +58,7 @@ fn begin(model: fn()) {
     atomics::reset();
     clock::reset();
     kernel::reset();
+    memory::reset();
     whole(model);
 }
 
@@ -82,6 +83,10 @@ pub(crate) mod backend {
     impl Access {
         pub(crate) fn note(&self) {
             self.0.with_mut(|_| ());
+        }
+
+        pub(crate) fn note_look(&self) {
+            self.0.with(|_| ());
         }
     }
 
@@ -133,6 +138,8 @@ pub(crate) mod backend {
 
     impl Access {
         pub(crate) fn note(&self) {}
+
+        pub(crate) fn note_look(&self) {}
     }
 
     pub(crate) fn thread_number() -> usize {

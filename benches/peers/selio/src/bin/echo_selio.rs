@@ -1,18 +1,14 @@
-//! An echo server on selio. With `SELIO_SPIN_US` in its environment it spins as many microseconds before it
-//! sleeps.
+//! An echo server on selio. Built with the feature `spin` and with `SELIO_SPIN_US` in its environment, it
+//! spins as many microseconds before it sleeps.
 
 use std::io::Result;
 use std::net::Ipv4Addr;
-use std::time::Duration;
 
 use selio::net::{TcpListener, TcpStream};
 
 fn main() -> Result<()> {
-    let spin = std::env::var("SELIO_SPIN_US").ok();
-    let _spin = spin.map(|time| {
-        let micros = time.parse().expect("SELIO_SPIN_US is a number");
-        selio::spin(Duration::from_micros(micros))
-    });
+    #[cfg(feature = "spin")]
+    let _spin = spin();
     selio::block_on(async {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         println!("listening on {}", listener.local_addr()?);
@@ -22,6 +18,13 @@ fn main() -> Result<()> {
             selio::spawn(serve(stream));
         }
     })
+}
+
+#[cfg(feature = "spin")]
+fn spin() -> Option<selio::Spin> {
+    let time = std::env::var("SELIO_SPIN_US").ok()?;
+    let micros = time.parse().expect("SELIO_SPIN_US is a number");
+    Some(selio::spin(std::time::Duration::from_micros(micros)))
 }
 
 async fn serve(stream: TcpStream) -> Result<()> {
