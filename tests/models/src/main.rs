@@ -7,7 +7,7 @@
 //! usage: models            lists the models
 //!        models NAME…      runs these
 #![feature(arbitrary_self_types)]
-#![allow(dead_code, unused_imports, clippy::all)]
+#![allow(dead_code, unused_imports, unused_parens, unused_braces, clippy::all)]
 
 #[macro_use]
 extern crate model_std as std;

@@ -1,7 +1,10 @@
 //! The models. Each is a small program that must come to its end in every schedule: a wake that is
 //! lost shows as threads that all wait.
 
+mod aborts;
+mod cells;
 mod events;
+mod locks;
 mod signals;
 mod sources;
 mod wakes;
@@ -33,7 +36,15 @@ impl Case {
 }
 
 pub(crate) fn all() -> Vec<Case> {
-    let all = [wakes::all(), sources::all(), signals::all(), events::all()];
+    let all = [
+        cells::all(),
+        aborts::all(),
+        wakes::all(),
+        sources::all(),
+        signals::all(),
+        events::all(),
+        locks::all(),
+    ];
     let here = |case: &Case| case.for_loom || cfg!(feature = "shuttle");
     all.into_iter().flatten().filter(here).collect()
 }

@@ -18,7 +18,7 @@ pub(super) fn all() -> Vec<Case> {
         case("wake_spare", 2, 4000, wake_spare),
         case("wake_spinning", 2, 4000, wake_spinning),
         case("wake_after_end", 3, 4000, wake_after_end),
-        case("abort", 3, 4000, abort),
+        case("abort", 2, 4000, abort),
         case("order", 3, 4000, order),
         case("abort_order", 2, 4000, abort_order),
         shuttle_only("wake_many", 4000, wake_many),

@@ -44,10 +44,32 @@ fn after_store(order: Ordering) {
     }
 }
 
+/// loom remembers one access to an object, the last. So a thread that looks before it changes would hide
+/// from it that another has looked before: hence looks are told to it as what depends on each other.
+#[cfg(feature = "loom")]
+#[derive(Default)]
+struct Loads(backend::AtomicUsize);
+
+#[cfg(feature = "loom")]
+impl Loads {
+    fn note(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(not(feature = "loom"))]
+#[derive(Default)]
+struct Loads;
+
+#[cfg(not(feature = "loom"))]
+impl Loads {
+    fn note(&self) {}
+}
+
 macro_rules! atomic {
     ($name:ident, $value:ty) => {
         pub struct $name {
-            made: UnsafeCell<Option<(u64, backend::$name)>>,
+            made: UnsafeCell<Option<(u64, backend::$name, Loads)>>,
             /// The value that was stored last.
             latest: UnsafeCell<$value>,
             initial: $value,
@@ -73,14 +95,18 @@ macro_rules! atomic {
                 // SAFETY: see `Sync`.
                 let made = unsafe { &mut *self.made.get() };
                 self.note(self.initial);
-                *made = Some((run(), backend::$name::new(self.initial)));
+                *made = Some((run(), backend::$name::new(self.initial), Loads::default()));
             }
 
             fn backend(&self) -> &backend::$name {
+                self.backends().0
+            }
+
+            fn backends(&self) -> (&backend::$name, &Loads) {
                 memory::look_at(std::ptr::from_ref(self) as usize);
                 // SAFETY: see `Sync`.
                 match unsafe { &*self.made.get() } {
-                    Some((made_in, it)) if *made_in == run() => it,
+                    Some((made_in, it, loads)) if *made_in == run() => (it, loads),
                     _ => {
                         let place = std::ptr::from_ref(self) as usize;
                         // SAFETY: it is in a static, for all others are made in time.
@@ -89,7 +115,7 @@ macro_rules! atomic {
                             .unwrap()
                             .insert(place, |at| unsafe { &*(at as *const Self) }.make());
                         self.make();
-                        self.backend()
+                        self.backends()
                     }
                 }
             }
@@ -122,7 +148,9 @@ macro_rules! atomic {
             }
 
             pub fn load(&self, order: Ordering) -> $value {
-                self.backend().load(before_load(order))
+                let (backend, loads) = self.backends();
+                loads.note();
+                backend.load(before_load(order))
             }
 
             pub fn store(&self, value: $value, order: Ordering) {

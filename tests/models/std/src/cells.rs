@@ -32,9 +32,19 @@ impl<T> UnsafeCell<T> {
     }
 }
 
-/// What many may look at, until it is dropped: that must come after all looks.
-#[derive(Default)]
+/// What many may look at from when it was made until it is dropped: both must be ordered with all looks.
 pub struct Looked(Access);
+
+// SAFETY: there is nothing in it but what the model notes.
+unsafe impl Sync for Looked {}
+
+impl Default for Looked {
+    fn default() -> Self {
+        let this = Self(Access::default());
+        this.0.note();
+        this
+    }
+}
 
 impl Looked {
     pub fn look(&self) {

@@ -1,6 +1,7 @@
 //! Running a model, by loom or by shuttle.
 
 use crate::{atomics, clock, kernel, locals, memory};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 static RUNS: AtomicU64 = AtomicU64::new(0);
@@ -13,6 +14,13 @@ pub(crate) fn run() -> u64 {
 /// How many runs there were.
 pub fn runs() -> u64 {
     run()
+}
+
+/// Whether this mutation of a source is to be there. See `mutations.py`.
+pub fn is_mutated(name: &str) -> bool {
+    static NAME: OnceLock<String> = OnceLock::new();
+    let chosen = || std::env::var("MODELS_MUTATION").unwrap_or_default();
+    NAME.get_or_init(chosen) == name
 }
 
 /// A thread of a run.
