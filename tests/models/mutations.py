@@ -31,6 +31,7 @@ JOIN = "executor/join.rs"
 HANDLE = "executor/handle.rs"
 SOURCE = "reactor/source.rs"
 REACTOR = "reactor.rs"
+QUEUE = "reactor/queue.rs"
 SPIN = "reactor/spin.rs"
 PIPE = "sys/signal_pipe.rs"
 EVENT = "event.rs"
@@ -117,6 +118,10 @@ MUTATIONS = [
     Mutation("one-is-not-watched", REACTOR, "self.watched.load(Ordering::Relaxed) == 0", "self.watched.load(Ordering::Relaxed) <= 1", MOVES),
     Mutation("strangers-stay", REACTOR, "wake_all(reactor.take_strangers());", "", MOVES),
     Mutation("taken-along-not-noted", SOURCE, "here.lend()", "here.is_driven()", MOVES, within="here.lend();\n        }\n        state.home"),
+    # Alarms that are dropped elsewhere.
+    Mutation("withdrawn-not-said", QUEUE, "withdrawn.any.store(true, Ordering::Release);", "", ["withdrawn"]),
+    Mutation("withdrawn-said-before", QUEUE, "withdrawn.alarms.lock().push(alarm);\n    withdrawn.any.store(true, Ordering::Release);", "withdrawn.any.store(true, Ordering::Release);\n    withdrawn.alarms.lock().push(alarm);", ["withdrawn"]),
+    Mutation("none-withdrawn-said-late", QUEUE, "let_go.extend(alarms.into_iter().filter_map(|alarm| self.timers.remove(alarm)));", "let_go.extend(alarms.into_iter().filter_map(|alarm| self.timers.remove(alarm)));\n        withdrawn.any.store(false, Ordering::Relaxed);", ["withdrawn"]),
     # The signal pipe.
     Mutation("no-second-write", PIPE, "self.try_write(record);", "", ["burst", "two_handlers"], within="fetch_or(1 << (signal % BITS), Ordering::SeqCst);\n            self.try_write(record);"),
     Mutation("no-flag", PIPE, "missed.fetch_or(1 << (signal % BITS), Ordering::SeqCst);", "_ = missed;", ["burst", "two_handlers"]),

@@ -2,6 +2,7 @@
 //! lost shows as threads that all wait.
 
 mod aborts;
+mod alarms;
 mod cells;
 mod events;
 mod locks;
@@ -40,6 +41,7 @@ pub(crate) fn all() -> Vec<Case> {
         cells::all(),
         aborts::all(),
         wakes::all(),
+        alarms::all(),
         sources::all(),
         signals::all(),
         events::all(),

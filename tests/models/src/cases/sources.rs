@@ -16,8 +16,8 @@ use std::{io, kernel};
 
 pub(super) fn all() -> Vec<Case> {
     vec![
-        case("edge_and_try", 3, 4000, edge_and_try),
-        case("edge_before_waiter", 3, 4000, edge_before_waiter),
+        case("edge_and_try", 2, 4000, edge_and_try),
+        case("edge_before_waiter", 2, 4000, edge_before_waiter),
         case("edges_and_waiters", 3, 4000, edges_and_waiters),
         case("stranger", 2, 4000, stranger),
         case("home_ends", 2, 4000, home_ends),
