@@ -1,15 +1,15 @@
-//! futex(2): a lock that knows no poison.
+//! A lock that knows no poison.
 //!
 //! std's notes whether somebody has panicked under it, twelve instructions each time it is taken and
 //! given back, and an echo takes four. Here the note would never be read: no foreign code runs
 //! under a lock, and what a panic of our own leaves behind is whole.
 
+use super::futex;
 use std::cell::UnsafeCell;
 use std::fmt;
 use std::hint;
 use std::ops::{Deref, DerefMut};
 use std::panic::{RefUnwindSafe, UnwindSafe};
-use std::ptr;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 const FREE: u32 = 0;
@@ -82,28 +82,15 @@ impl State {
         }
         // Whoever comes from here takes the lock as awaited, for others may sleep, too.
         while self.0.swap(AWAITED, Ordering::Acquire) != FREE {
-            let operation = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
-            let forever = ptr::null::<libc::timespec>();
-            let state = self.0.as_ptr();
-            // SAFETY: `state` points at an aligned 32-bit integer that outlives the call, and there
-            // is no time limit. It returns at once if the state is not `AWAITED` any more.
-            unsafe { libc::syscall(libc::SYS_futex, state, operation, AWAITED, forever) };
+            futex::wait(&self.0, AWAITED);
         }
     }
 
     #[inline]
     fn give_back(&self) {
         if self.0.swap(FREE, Ordering::Release) == AWAITED {
-            self.wake_one();
+            futex::wake_one(&self.0);
         }
-    }
-
-    #[cold]
-    fn wake_one(&self) {
-        let operation = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
-        let state = self.0.as_ptr();
-        // SAFETY: the address names those who sleep, and is not read.
-        unsafe { libc::syscall(libc::SYS_futex, state, operation, 1) };
     }
 }
 

@@ -9,6 +9,7 @@ pub(crate) mod epoll;
 pub(crate) mod event_fd;
 pub(crate) mod fifo;
 pub(crate) mod fork;
+mod futex;
 #[cfg(feature = "hyper")]
 pub(crate) mod hyper_buffer;
 pub(crate) mod inet;
