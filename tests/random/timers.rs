@@ -142,8 +142,9 @@ impl Entry {
             MissedTicks::Skip => {
                 let first_after = |time: Instant| {
                     let passed = time.saturating_duration_since(tick).as_nanos();
-                    let periods = u32::try_from(passed / period.as_nanos()).unwrap();
-                    tick + period * (periods + 1)
+                    let periods = passed / period.as_nanos() + 1;
+                    let nanos = u64::try_from(periods * period.as_nanos()).unwrap();
+                    tick + Duration::from_nanos(nanos)
                 };
                 Range { from: first_after(earlier), to: first_after(now) }
             }
