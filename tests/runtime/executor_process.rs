@@ -54,7 +54,10 @@ pub(crate) fn cases() -> Vec<kit::Case> {
 fn a_driver_that_was_refused_drives_nothing() {
     let (near, mut far) = UnixStream::pair().unwrap();
     let near = Arc::new(Async::new(near).unwrap());
-    block_on(async { assert!(kit::poll_once(near.readable()).is_pending()) });
+    let ours = Arc::clone(&near);
+    // It goes on waiting here, so that whoever comes waits here, too, if anybody drives this.
+    let mut waits = Box::pin(ours.readable());
+    block_on(async { assert!(kit::poll_with(&mut waits, Waker::noop()).is_pending()) });
     let before = kit::set_nofile_limit(0);
     let refused = Driver::new(async {}).map(drop);
     kit::set_nofile_limit(before);
