@@ -131,3 +131,28 @@ impl Usage {
         self.0.involuntary_switches
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Most of these are zero for a child of a test, and cannot be told from one another there.
+    #[test]
+    fn each_number_is_its_own() {
+        let usage = Usage::new(ResourceUsage {
+            user_time: Duration::from_secs(10),
+            system_time: Duration::from_secs(11),
+            max_rss: 12,
+            minor_faults: 13,
+            major_faults: 14,
+            blocks_read: 15,
+            blocks_written: 16,
+            voluntary_switches: 17,
+            involuntary_switches: 18,
+        });
+        assert_eq!((usage.user_time().as_secs(), usage.system_time().as_secs()), (10, 11));
+        assert_eq!((usage.max_rss(), usage.minor_faults(), usage.major_faults()), (12, 13, 14));
+        assert_eq!((usage.blocks_read(), usage.blocks_written()), (15, 16));
+        assert_eq!((usage.voluntary_switches(), usage.involuntary_switches()), (17, 18));
+    }
+}

@@ -123,3 +123,31 @@ pub(super) fn step(left: Duration) -> Duration {
     }
     left - left / 128
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_wait_in_a_scope_leaves_a_part_for_another() {
+        let long = Duration::from_secs(128);
+        assert_eq!(step(long), long);
+
+        let scope = SlackScope::begin(Duration::from_micros(50)).unwrap();
+        assert_eq!(step(long), Duration::from_secs(127));
+        // The kernel is not later than these allow.
+        assert_eq!(step(EXACT_WAIT), EXACT_WAIT);
+        let later = EXACT_WAIT + Duration::from_nanos(1);
+        assert_eq!(step(later), later);
+        let exact = Duration::from_millis(50);
+        assert_eq!(step(exact), exact);
+        let over = exact + Duration::from_micros(1);
+        assert!(step(over) < over);
+        drop(scope);
+
+        // One of the least slack: the kernel is exact enough up to this very wait.
+        let _scope = SlackScope::begin(Duration::from_nanos(1)).unwrap();
+        assert_eq!(step(EXACT_WAIT), EXACT_WAIT);
+        assert!(step(later) < later);
+    }
+}

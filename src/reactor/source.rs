@@ -492,3 +492,37 @@ impl Drop for Waiter<'_> {
         self.source.take_back(self.direction, self.parked);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::Turn;
+    use super::*;
+    use std::io::Write;
+    use std::os::unix::net::UnixStream;
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::Duration;
+
+    #[test]
+    fn what_is_told_of_a_locked_source_is_not_lost() {
+        let reactor = Reactor::new().unwrap();
+        let (near, mut far) = UnixStream::pair().unwrap();
+        let source = Arc::new(Source::new(&near));
+        reactor.register(&source).unwrap();
+        let before = source.edges(Direction::Read);
+        far.write_all(b"x").unwrap();
+        let (locked, is_locked) = mpsc::channel();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let _held = source.lock();
+                locked.send(()).unwrap();
+                thread::sleep(Duration::from_millis(50));
+            });
+            is_locked.recv().unwrap();
+            let mut turn = Turn::new();
+            reactor.turn(Some(Duration::ZERO), &mut turn, |_| true).unwrap();
+        });
+        assert_ne!(source.edges(Direction::Read), before);
+        reactor.unregister(source.fd());
+    }
+}

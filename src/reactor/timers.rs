@@ -363,4 +363,38 @@ mod tests {
         assert!(keys.into_iter().all(|key| timers.remove(key).is_some()));
         assert!(timers.is_empty());
     }
+    const WINDOW: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn a_wait_reaches_for_the_last_of_a_crowd() {
+        let (mut timers, first) = (Timers::new(), Instant::now() + Duration::from_secs(3600));
+        let last = first + Duration::from_secs(59);
+        insert(&mut timers, 1, first);
+        insert(&mut timers, CROWD - 2, first + Duration::from_secs(1));
+        let before = Instant::now();
+        let lonely = timers.left(WINDOW).unwrap();
+        assert!(before + lonely <= first && Instant::now() + lonely >= first);
+        assert!(
+            timers.left(Duration::from_secs(7200)).unwrap() <= lonely,
+            "these are no crowd yet"
+        );
+
+        // The nearest is within the window from now, and so are enough others.
+        insert(&mut timers, 1, last);
+        let far = Duration::from_secs(3600) + WINDOW;
+        let before = Instant::now();
+        let crowded = timers.left(far).unwrap();
+        assert!(before + crowded <= last && Instant::now() + crowded >= last);
+        let before = Instant::now();
+        let exact = timers.left(WINDOW).unwrap();
+        assert!(before + exact <= first && Instant::now() + exact >= first);
+    }
+
+    #[test]
+    fn what_is_due_waits_for_no_crowd() {
+        let (mut timers, now) = (Timers::new(), Instant::now());
+        insert(&mut timers, 2 * CROWD, now + Duration::from_secs(30));
+        insert(&mut timers, 1, now);
+        assert_eq!(timers.left(WINDOW), Some(Duration::ZERO));
+    }
 }

@@ -200,3 +200,32 @@ impl fmt::Debug for SignalInfo {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Several of these are zero, or the same, for whatever a test can send.
+    #[test]
+    fn each_field_is_its_own() {
+        let info = SignalInfo::new(SignalRecord {
+            pointer: 10,
+            user_time: 11,
+            system_time: 12,
+            signo: 13,
+            code: 14,
+            pid: 15,
+            uid: 16,
+            status: 17,
+            value: 18,
+            fd: 19,
+            band: 20,
+            timer_id: 21,
+            overrun: 22,
+        });
+        assert_eq!((info.pointer(), info.user_time(), info.system_time()), (10, 11, 12));
+        assert_eq!((info.signo(), info.code(), info.pid(), info.uid()), (13, 14, 15, 16));
+        assert_eq!((info.status(), info.value(), info.fd(), info.band()), (17, 18, 19, 20));
+        assert_eq!((info.timer_id(), info.overrun()), (21, 22));
+    }
+}

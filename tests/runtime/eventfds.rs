@@ -278,12 +278,17 @@ fn a_trigger_is_one_write_at_most() {
     ended.assert_success();
     let writes = HashMap::from([("write".to_string(), 100)]);
     assert_eq!(trace.between("idle", "told").counts(), HashMap::new());
+    assert_eq!(
+        trace.between("streamed", "untold").counts(),
+        HashMap::new(),
+        "nobody waits any more"
+    );
     assert_eq!(trace.between("awaited", "enough").counts(), writes);
     assert_eq!(trace.between("full", "end").counts(), writes);
 }
 
 fn part_triggers() {
-    let event = Event::new().unwrap();
+    let mut event = Event::new().unwrap();
     let trigger = event.trigger();
     let number = the_eventfd();
     block_on(async {
@@ -293,6 +298,16 @@ fn part_triggers() {
             assert_eq!(event.wait().await.unwrap(), count);
         }
         kit::mark("told");
+        {
+            let mut next = pin!(event.next());
+            assert!(kit::poll_with(&mut next, Waker::noop()).is_pending());
+            trigger.trigger().unwrap();
+            assert_eq!(next.await.unwrap().unwrap(), 1);
+        }
+        kit::mark("streamed");
+        (0..100).for_each(|_| trigger.trigger().unwrap());
+        kit::mark("untold");
+        assert_eq!(event.wait().await.unwrap(), 100);
         let mut wait = pin!(event.wait());
         assert!(kit::poll_with(&mut wait, Waker::noop()).is_pending());
         kit::mark("awaited");

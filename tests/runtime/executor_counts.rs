@@ -20,6 +20,8 @@ pub(crate) fn cases() -> Vec<kit::Case> {
         kit::case("what_is_ready_waits_for_nothing", what_is_ready_waits_for_nothing),
         kit::case("a_wake_before_the_wait_ends_it", a_wake_before_the_wait_ends_it),
         kit::case("a_wake_that_writes_late_is_no_loss", a_wake_that_writes_late_is_no_loss),
+        kit::case("a_call_after_another_allocates_nothing", a_call_after_another_allocates_nothing),
+        kit::case("what_has_become_large_is_not_kept", what_has_become_large_is_not_kept),
         kit::case("_threads_wake", part_threads_wake),
         kit::case("_tasks_wake", part_tasks_wake),
         kit::case("_outer_is_woken", part_outer_is_woken),
@@ -211,4 +213,43 @@ fn a_wake_that_writes_late_is_no_loss() {
     traced("_wakes_in_the_gap", &delay);
     let delay = ["-e", "inject=epoll_pwait2,epoll_wait,write:delay_exit=20000"];
     traced("_wakes_in_the_gap", &delay);
+}
+
+/// What a call of `block_on` allocates that does this, when others have done so before.
+fn allocations_of(call: impl Fn()) -> usize {
+    (0..3).for_each(|_| call());
+    let before = kit::allocations();
+    call();
+    kit::allocations() - before
+}
+
+fn a_call_after_another_allocates_nothing() {
+    assert_eq!(allocations_of(|| block_on(async {})), 0);
+    assert_eq!(allocations_of(|| block_on(yield_now())), 0, "also if it has waited");
+    let spawned = || block_on(async { spawn(async {}).await.unwrap() });
+    assert_eq!(allocations_of(spawned), 1, "the task's own");
+    // What a waker of an earlier call may still reach serves no other call.
+    let kept = block_on(own_waker());
+    let before = kit::allocations();
+    block_on(yield_now());
+    assert!(kit::allocations() > before);
+    kept.wake();
+    assert_eq!(allocations_of(|| block_on(yield_now())), 0);
+}
+
+/// Whoever has had very many tasks once need not keep their room.
+fn what_has_become_large_is_not_kept() {
+    let many = |tasks: usize| {
+        block_on(async {
+            let tasks: Vec<_> = (0..tasks).map(|_| spawn(yield_now())).collect();
+            for task in tasks {
+                task.await.unwrap();
+            }
+        });
+    };
+    (0..3).for_each(|_| many(1));
+    let before = kit::allocated_bytes();
+    many(100_000);
+    let more = kit::allocated_bytes().saturating_sub(before);
+    assert!(more < 100_000, "{more} bytes are kept");
 }

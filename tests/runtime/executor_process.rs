@@ -26,6 +26,10 @@ pub(crate) fn cases() -> Vec<kit::Case> {
         kit::case("no_epoll_is_named", no_epoll_is_named),
         kit::case("no_descriptor_is_named", no_descriptor_is_named),
         kit::case("no_descriptor_is_an_error_elsewhere", no_descriptor_is_an_error_elsewhere),
+        kit::case(
+            "a_driver_that_was_refused_drives_nothing",
+            a_driver_that_was_refused_drives_nothing,
+        ),
         kit::case("a_spawn_outside_blames_its_caller", a_spawn_outside_blames_its_caller),
         kit::case("a_second_await_says_so", a_second_await_says_so),
         kit::case("a_foreign_wake_leaves_the_loop_quiet", a_foreign_wake_leaves_the_loop_quiet),
@@ -44,6 +48,24 @@ pub(crate) fn cases() -> Vec<kit::Case> {
         kit::case("_returns_under_wakes", part_returns_under_wakes),
         kit::case("_exits_under_wakes", part_exits_under_wakes),
     ]
+}
+
+/// Who waits on another thread for an object of this one must not rely on what never began.
+fn a_driver_that_was_refused_drives_nothing() {
+    let (near, mut far) = UnixStream::pair().unwrap();
+    let near = Arc::new(Async::new(near).unwrap());
+    let ours = Arc::clone(&near);
+    // It goes on waiting here, so that whoever comes waits here, too, if anybody drives this.
+    let mut waits = Box::pin(ours.readable());
+    block_on(async { assert!(kit::poll_with(&mut waits, Waker::noop()).is_pending()) });
+    let before = kit::set_nofile_limit(0);
+    let refused = Driver::new(async {}).map(drop);
+    kit::set_nofile_limit(before);
+    assert_eq!(refused.unwrap_err().raw_os_error(), Some(libc::EMFILE));
+    let thread = thread::spawn(move || block_on(near.readable()).unwrap());
+    thread::sleep(Duration::from_millis(50));
+    far.write_all(b"x").unwrap();
+    thread.join().unwrap();
 }
 
 /// Asserts that `block_on` panics with a text that holds a word, twice, and on another thread too.

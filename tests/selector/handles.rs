@@ -393,6 +393,7 @@ fn exclusive() {
     assert_eq!(ready(&mut selector), [(fd, Events::WRITE)]);
     let error = selector.update_handle(fd, Events::READ).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert!(error.to_string().contains("EXCLUSIVE"), "{error}: it says what to do");
     assert_eq!(ready(&mut selector), [(fd, Events::WRITE)]);
     selector.update_handle(fd, Events::NONE).unwrap();
     selector.update_handle(fd, Events::READ | Events::EXCLUSIVE).unwrap();

@@ -26,6 +26,7 @@ pub(crate) fn cases() -> Vec<kit::Case> {
         ("rebuild_keeps_every_kind", rebuild_keeps_every_kind),
         ("rebuild_arms_no_oneshot_twice", rebuild_arms_no_oneshot_twice),
         ("rebuild_waits_for_a_descriptor", rebuild_waits_for_a_descriptor),
+        ("rebuild_leaves_closed_ones_behind", rebuild_leaves_closed_ones_behind),
         ("rebuilt_selector_is_watched_anew", rebuilt_selector_is_watched_anew),
         ("same_file_comes_back", same_file_comes_back),
         ("same_file_comes_back_exclusive", same_file_comes_back_exclusive),
@@ -255,6 +256,24 @@ fn rebuild_waits_for_a_descriptor() {
     kit::set_nofile_limit(before);
     assert_silent(&mut selector);
     drop(orphan);
+}
+
+// A01: what cannot join the new set holds up nobody.
+fn rebuild_leaves_closed_ones_behind() {
+    let mut selector = Selector::new().unwrap();
+    let (living, writer) = pipe();
+    selector.register_handle(&living, Events::READ, "living").unwrap();
+    let (_duplicate, _writer, orphan) = leave_an_orphan(&mut selector);
+    let (closed, _other) = pipe();
+    let number = closed.as_raw_fd();
+    selector.register_handle(&closed, Events::READ, "closed").unwrap();
+    drop(closed);
+    assert_silent(&mut selector);
+    let numbers: Vec<_> = watched(&selector).into_iter().map(|(fd, _)| fd).collect();
+    assert_eq!(numbers, [living.as_raw_fd()], "{orphan} is an orphan, and {number} is closed");
+    put(&writer);
+    assert_eq!(ready(&mut selector), [(living.as_raw_fd(), Events::READ)]);
+    assert_eq!(selector.unregister(number).unwrap(), "closed");
 }
 
 // A01

@@ -76,6 +76,7 @@ fn sets_are_combined_and_compared() {
     assert!(both.contains(Events::NONE) && !both.intersects(Events::NONE));
     assert!(both.intersects(Events::WRITE | Events::ERROR));
     assert!(!both.intersects(Events::ERROR));
+    assert!(!Events::NONE.intersects(both));
     assert_eq!(both - Events::READ, Events::WRITE);
     assert_eq!(both - Events::ERROR, both);
     assert_eq!(both & (Events::READ | Events::ERROR), Events::READ);

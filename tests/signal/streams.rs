@@ -6,6 +6,7 @@ use crate::kit::keys;
 use deliveries::{
     assert_silent, next, numbers, own_uid, poll, queue, raise_here, rest, settle, values,
 };
+use futures_core::FusedStream;
 use keys::{NOW, millis, one_key, own_pid, raise};
 use selio::block_on;
 use selio::selector::Selector;
@@ -387,6 +388,7 @@ fn the_future_dropped_after_each_poll() {
 fn never_none_of_itself() {
     let mut signals = Signals::new([]).unwrap();
     assert_silent(&mut signals);
+    assert!(!FusedStream::is_terminated(&signals));
     signals.add(SIGUSR1).unwrap();
     raise(SIGUSR1);
     assert!(signals.remove(SIGUSR1));

@@ -18,7 +18,7 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::AsRawFd;
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Arc, Barrier};
+use std::sync::{Arc, Barrier, Mutex};
 use std::task::Waker;
 use std::thread::{self, JoinHandle};
 
@@ -39,6 +39,7 @@ pub(crate) fn cases() -> Vec<kit::Case> {
         ("every_thread_is_told_of_each", every_thread_is_told_of_each),
         ("no_mask_ever_differs", no_mask_ever_differs),
         ("added_while_another_thread_waits", added_while_another_thread_waits),
+        ("added_after_another_thread_has_waited", added_after_another_thread_has_waited),
         ("begun_and_ended_under_fire", begun_and_ended_under_fire),
         ("awaited_while_a_thread_ends", awaited_while_a_thread_ends),
     ])
@@ -572,4 +573,20 @@ fn awaited_while_a_thread_ends() {
         assert!(receive.recv().unwrap());
         assert_eq!(numbers(&mut kept), [SIGUSR1]);
     }
+}
+
+/// Each thread's own descriptor learns what is wanted from now on, and not only the last one's.
+fn added_after_another_thread_has_waited() {
+    kit::block_signal(SIGUSR1);
+    kit::block_signal(SIGUSR2);
+    let mut mine = Signals::new([SIGUSR1]).unwrap();
+    assert!(poll(&mut mine, Waker::noop()).is_pending());
+    let (worker, theirs) = (Worker::new(), Signals::new([SIGUSR1]).unwrap());
+    let theirs = Arc::new(Mutex::new(theirs));
+    let kept = Arc::clone(&theirs);
+    worker.run(move || assert!(poll(&mut kept.lock().unwrap(), Waker::noop()).is_pending()));
+    mine.add(SIGUSR2).unwrap();
+    raise(SIGUSR2);
+    assert_eq!(next(&mut mine).signo(), SIGUSR2);
+    drop(theirs);
 }

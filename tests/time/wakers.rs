@@ -476,3 +476,16 @@ fn a_timer_dropped_or_set_on_another_thread_wakes_nobody_at_home() {
         }
     });
 }
+
+#[test]
+fn a_timer_polled_before_the_threads_first_wait_goes_off_in_it() {
+    let _guard = begin();
+    let wakes = thread::spawn(|| {
+        let (count, waker) = CountingWaker::new();
+        let mut timer = Timer::after(ms(1));
+        assert!(poll_with(&mut timer, &waker).is_pending());
+        run_for(ms(20));
+        count.wakes()
+    });
+    assert_eq!(wakes.join().unwrap(), 1);
+}

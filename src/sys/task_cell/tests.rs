@@ -1,6 +1,6 @@
 //! Every way of the two ends, with counted drops.
 
-use super::{Body, Giver, Runner, Taker, vacant};
+use super::{Body, GIVEN, GONE, Giver, HANDING, Memory, Runner, Taker, TaskCell, vacant};
 use std::cell::Cell;
 use std::panic::{self, AssertUnwindSafe};
 use std::pin::Pin;
@@ -341,4 +341,29 @@ fn threads_part() {
         }
         drop(taker);
     });
+}
+
+/// The owner stands still between its two looks, which threads meet hardly ever.
+#[test]
+fn a_taker_that_leaves_while_the_owner_looks_again_frees_nothing() {
+    type Made = TaskCell<Work<fn() -> Poll<Output>>>;
+    for polls in [true, false] {
+        let head = Head::default();
+        let cell = Made::vacant(Arc::clone(&head));
+        // SAFETY: the cell is new, and one for this output.
+        let mut taker: Taker<Head, Output> = unsafe { Taker::new(cell) };
+        // SAFETY: nothing lies there, and there is no other owner than this test.
+        unsafe { Made::write_output(cell, Some(Box::new(7))) };
+        // SAFETY: the owner, which this test is, has not freed it.
+        let state = unsafe { &(*cell.as_ptr()).state };
+        state.store(HANDING, Ordering::SeqCst);
+        if polls {
+            assert_eq!(taker.poll(Waker::noop()), Poll::Ready(Some(Some(Box::new(7)))));
+        }
+        drop(taker);
+        assert_eq!(Arc::strong_count(&head), 2, "the cell is the owner's to free");
+        assert_eq!(state.swap(GIVEN, Ordering::SeqCst), GONE);
+        drop(Memory(cell));
+        assert_eq!(Arc::strong_count(&head), 1);
+    }
 }
