@@ -555,8 +555,8 @@ impl Drop for KeptBudget {
     }
 }
 
-/// Takes one operation that could be done at once from the task's budget. When that is used up, the task is woken and has
-/// to come back.
+/// Takes one operation from the task's budget. When that is used up, the task is woken and has to
+/// come back.
 pub(crate) fn spend_budget(cx: &mut Context<'_>) -> Poll<()> {
     BUDGET_LEFT.with(|left| match left.get() {
         0 => {

@@ -31,16 +31,16 @@ use crate::sys::event_fd::EventFd;
 ///
 /// # Examples
 ///
-/// A loop around `poll(2)`, here by way of the crate `libc`:
+/// A loop around a selector, as one around `poll(2)` would be:
 ///
 /// ```
-/// # #![allow(unsafe_code)]
 /// use selio::Driver;
-/// use std::os::fd::AsRawFd;
+/// use selio::selector::{Events, Selector};
 /// use std::task::Poll;
 /// use std::time::{Duration, Instant};
 ///
 /// # fn main() -> std::io::Result<()> {
+/// let mut watched = Selector::new()?;
 /// let mut driver = Driver::new(async {
 ///     let task = selio::spawn(async {
 ///         selio::time::sleep(Duration::from_millis(2)).await;
@@ -48,18 +48,16 @@ use crate::sys::event_fd::EventFd;
 ///     });
 ///     task.await.unwrap()
 /// })?;
+/// // The other descriptors of the loop would stand beside this one.
+/// watched.register_handle(&driver, Events::READ, ())?;
 /// let output = loop {
 ///     if let Poll::Ready(output) = driver.turn() {
 ///         break output;
 ///     }
-///     let timeout = match driver.next_deadline() {
-///         // Rounded up, for a wait that ends too early is a turn for nothing.
-///         Some(deadline) => (deadline - Instant::now()).as_nanos().div_ceil(1_000_000) as i32,
-///         None => -1,
-///     };
-///     // The other descriptors of the loop would stand beside this one.
-///     let mut watched = [libc::pollfd { fd: driver.as_raw_fd(), events: libc::POLLIN, revents: 0 }];
-///     unsafe { libc::poll(watched.as_mut_ptr(), 1, timeout) };
+///     // To a loop that counts milliseconds it would be given rounded up, for a wait that ends too
+///     // early is a turn for nothing.
+///     let deadline = driver.next_deadline();
+///     watched.select(deadline.map(|it| it.saturating_duration_since(Instant::now())))?;
 /// };
 /// assert_eq!(output, "done");
 /// # Ok(())
