@@ -108,65 +108,55 @@ fn wake_after_end() {
     block_on(hear(1));
 }
 
-/// A task is aborted from another thread, which then awaits its handle.
-fn abort() {
-    let told = Arc::new(Told::default());
-    let mut begun = false;
+/// What the first poll of a root future begins, which waits until it was told that this is through.
+fn until_told(begin: impl FnOnce(Arc<Told>, Waker) + 'static) {
+    let (told, mut begin) = (Arc::new(Told::default()), Some(begin));
     block_on(poll_fn(move |cx| {
-        if !begun {
-            let (task, waker) = (spawn(pending::<()>()), cx.waker().clone());
-            let told = Arc::clone(&told);
-            model::spawn(move || {
-                task.abort();
-                assert!(block_on(task).unwrap_err().is_aborted());
-                told.parts.store(1, Ordering::Relaxed);
-                waker.wake();
-            });
+        if let Some(begin) = begin.take() {
+            begin(Arc::clone(&told), cx.waker().clone());
         }
-        begun = true;
         told.poll(1, cx)
     }));
+}
+
+/// A task is aborted from another thread, which then awaits its handle.
+fn abort() {
+    until_told(|told, waker| {
+        let task = spawn(pending::<()>());
+        model::spawn(move || end(task, &told, waker));
+    });
+}
+
+/// Aborts a task, sees that it has ended so, and tells.
+fn end(task: JoinHandle<()>, told: &Told, waker: Waker) {
+    task.abort();
+    assert!(block_on(task).unwrap_err().is_aborted());
+    told.parts.store(1, Ordering::Relaxed);
+    waker.wake();
 }
 
 /// Another thread has a task spawned, and its handle goes.
 fn order() {
-    let told = Arc::new(Told::default());
-    let mut begun = false;
-    block_on(poll_fn(move |cx| {
-        if !begun {
-            let (handle, waker) = (handle(), cx.waker().clone());
-            let told = Arc::clone(&told);
-            model::spawn(move || {
-                drop(handle.spawn(move || async move {
-                    told.parts.store(1, Ordering::Relaxed);
-                    waker.wake();
-                }));
-            });
-        }
-        begun = true;
-        told.poll(1, cx)
-    }));
+    until_told(|told, waker| {
+        let handle = handle();
+        model::spawn(move || {
+            drop(handle.spawn(move || async move {
+                told.parts.store(1, Ordering::Relaxed);
+                waker.wake();
+            }));
+        });
+    });
 }
 
 /// Another thread has a task spawned, and aborts it, wherever the order is by then.
 fn abort_order() {
-    let told = Arc::new(Told::default());
-    let mut begun = false;
-    block_on(poll_fn(move |cx| {
-        if !begun {
-            let (handle, waker) = (handle(), cx.waker().clone());
-            let told = Arc::clone(&told);
-            model::spawn(move || {
-                let task = handle.spawn(pending::<()>);
-                task.abort();
-                assert!(block_on(task).unwrap_err().is_aborted());
-                told.parts.store(1, Ordering::Relaxed);
-                waker.wake();
-            });
-        }
-        begun = true;
-        told.poll(1, cx)
-    }));
+    until_told(|told, waker| {
+        let handle = handle();
+        model::spawn(move || {
+            let task = handle.spawn(pending::<()>);
+            end(task, &told, waker);
+        });
+    });
 }
 
 /// Many tasks and many threads.
