@@ -70,7 +70,7 @@ fn waits(trace: &kit::Trace) -> usize {
     let exact = trace.calls("epoll_pwait2").into_iter();
     let rounded = trace.calls("epoll_wait").into_iter();
     exact.filter(|line| !line.contains("{tv_sec=0, tv_nsec=0}")).count()
-        + rounded.filter(|line| !line.contains(", 0) = ")).count()
+        + rounded.filter(|line| !line.contains(", 0) ")).count()
 }
 
 /// Wakes tasks from two threads, each task once.
