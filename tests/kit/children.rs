@@ -58,6 +58,13 @@ pub fn has_pidfd() -> bool {
     refusal().is_none() && kit::has_call(libc::SYS_pidfd_open)
 }
 
+/// Passes over a case that is about pidfds, where there are none.
+pub fn need_pidfd() {
+    if !kit::has_call(libc::SYS_pidfd_open) {
+        kit::pass_over("the kernel has no pidfds");
+    }
+}
+
 /// A part of the running case, in the same mode.
 pub fn part(name: &str) -> kit::Rerun {
     let (suffix, _) = mode().expect("the case runs in a mode");

@@ -111,6 +111,7 @@ fn left_its_group() {
 
 // E10, E23
 fn room_for_one_descriptor() {
+    children::need_pidfd();
     // The reactor has what it needs.
     selio::block_on(sleep(Duration::ZERO));
     let highest = kit::open_fds().last().unwrap().0 as u64;
@@ -169,6 +170,7 @@ fn ignores_its_children() {
 
 // E04, E05
 fn number_of_another_child() {
+    children::need_pidfd();
     let mut first = sh("exit 3");
     let mut first = first.kill_group(true).spawn().unwrap();
     let pid = first.id();
@@ -258,6 +260,7 @@ fn slow_start_beside_orphans() {
 }
 
 fn end_costs_few_calls() {
+    children::need_pidfd();
     let Some((ended, trace)) = kit::rerun("_ends").strace() else {
         kit::pass_over("there is no strace that may trace");
     };
@@ -401,6 +404,7 @@ fn grandchild_keeps_the_pipe() {
 
 // E02
 fn exited_any() {
+    children::need_pidfd();
     let mut child = sh("sleep 60 & echo $!; wait").stdout(Stdio::piped()).spawn().unwrap();
     let mut buffer = [0; 32];
     let stdout = child.stdout.take().unwrap();

@@ -26,7 +26,10 @@ pub(crate) fn cases() -> Vec<kit::Case> {
         ("each_call_for_suspending", || each_call_fails_once(&["suspend"])),
         ("each_call_for_events_and_timers", || each_call_fails_once(&["event", "timer"])),
         ("each_call_for_signals", || each_call_fails_once(&["signal"])),
-        ("each_call_for_processes", || each_call_fails_once(&["process"])),
+        ("each_call_for_processes", || {
+            kit::children::need_pidfd();
+            each_call_fails_once(&["process"]);
+        }),
         ("each_call_for_children", || each_call_fails_once(&["child"])),
         ("each_call_of_a_rebuild", || each_call_fails_once(&["rebuild"])),
         ("_part", part),

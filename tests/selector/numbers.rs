@@ -187,6 +187,7 @@ fn leave_an_orphan(selector: &mut Selector<&str>) -> (OwnedFd, File, RawFd) {
 
 // A01
 fn rebuild_keeps_every_kind() {
+    kit::children::need_pidfd();
     let mut selector = Selector::new().unwrap();
     let (fired, _peer) = UnixStream::pair().unwrap();
     let (suspended, suspended_peer) = UnixStream::pair().unwrap();
