@@ -10,7 +10,7 @@ use selio::{Async, block_on, join, spawn};
 use sockets::{pair, send_urgent};
 use std::fs::File;
 use std::future::Future;
-use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Seek, Write};
 use std::marker::PhantomPinned;
 use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
@@ -28,10 +28,10 @@ async fn a_while() {
 #[test]
 fn what_epoll_refuses_never_waits() {
     let _guard = watchdog(10);
-    let path = std::env::temp_dir().join(format!("selio-async-io-{}", std::process::id()));
-    std::fs::write(&path, "contents").unwrap();
-    let file = Async::new(File::open(&path).unwrap()).unwrap();
-    std::fs::remove_file(&path).unwrap();
+    let mut file = kit::nameless_file();
+    file.write_all(b"contents").unwrap();
+    file.rewind().unwrap();
+    let file = Async::new(file).unwrap();
     let null = File::options().read(true).write(true).open("/dev/null");
     let null = Async::new(null.unwrap()).unwrap();
     let zero = Async::new(File::open("/dev/zero").unwrap()).unwrap();

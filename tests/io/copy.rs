@@ -24,16 +24,6 @@ fn pattern() -> Vec<u8> {
     (0..BYTES).map(|at| (at % 251) as u8).collect()
 }
 
-/// A file without a name, which may be read and written.
-fn file() -> File {
-    static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-    let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    let path = std::env::temp_dir().join(format!("selio-copy-{}-{number}", std::process::id()));
-    let file = File::options().read(true).write(true).create_new(true).open(&path).unwrap();
-    std::fs::remove_file(path).unwrap();
-    file
-}
-
 fn pipe() -> (File, File) {
     let (reader, writer) = kit::pipe();
     (File::from(reader), File::from(writer))
@@ -103,7 +93,7 @@ fn from_pipe_to_pipe() {
 #[test]
 fn from_file_to_file_from_where_they_stand() {
     let _guard = watchdog(30);
-    let (mut from, mut to) = (file(), file());
+    let (mut from, mut to) = (kit::nameless_file(), kit::nameless_file());
     from.write_all(b"skipped").unwrap();
     from.write_all(&pattern()).unwrap();
     from.seek(std::io::SeekFrom::Start(7)).unwrap();
@@ -115,7 +105,11 @@ fn from_file_to_file_from_where_they_stand() {
     to.rewind().unwrap();
     to.read_to_end(&mut heard).unwrap();
     assert!(heard[..4] == *b"kept" && heard[4..] == pattern());
-    assert_eq!(block_on(copy(&from, &Async::new(file()).unwrap())).unwrap(), 0, "it is at its end");
+    assert_eq!(
+        block_on(copy(&from, &Async::new(kit::nameless_file()).unwrap())).unwrap(),
+        0,
+        "it is at its end"
+    );
 }
 
 /// splice(2) takes nothing to a file that is open to append: what is in the pipe has to come out
@@ -123,7 +117,8 @@ fn from_file_to_file_from_where_they_stand() {
 #[test]
 fn to_a_file_that_splice_refuses() {
     let _guard = watchdog(30);
-    let path = std::env::temp_dir().join(format!("selio-copy-append-{}", std::process::id()));
+    let place = kit::Directory::new();
+    let path = place.join("file");
     std::fs::write(&path, "kept").unwrap();
     let append = || File::options().append(true).open(&path).unwrap();
     let (mut writer, from) = UnixStream::pair().unwrap();
@@ -137,7 +132,6 @@ fn to_a_file_that_splice_refuses() {
     drop(writer);
     assert_eq!(block_on(copy(&Async::new(from).unwrap(), &to)).unwrap(), 8);
     let heard = std::fs::read(&path).unwrap();
-    std::fs::remove_file(&path).unwrap();
     assert!(heard.starts_with(b"kept") && heard.ends_with(b"and more"));
     assert!(heard[4..4 + BYTES] == pattern());
 }
@@ -257,7 +251,7 @@ fn urgent_data_before_the_end_to_a_pipe() {
 fn others_run_while_both_sides_are_fast() {
     let _guard = watchdog(20);
     const MIB: u64 = 1 << 20;
-    let zeros = file();
+    let zeros = kit::nameless_file();
     zeros.set_len(64 * MIB).unwrap();
     let zeros = Async::new(zeros).unwrap();
     let null = Async::new(File::options().write(true).open("/dev/null").unwrap()).unwrap();

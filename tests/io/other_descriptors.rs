@@ -35,11 +35,10 @@ async fn assert_silent(object: &Async<File>) {
 #[test]
 fn inotify() {
     let _guard = kit::watchdog(10);
-    let place = std::env::temp_dir().join(format!("selio-inotify-{}", std::process::id()));
-    fs::create_dir(&place).unwrap();
+    let place = kit::Directory::new();
     // SAFETY: the call takes a number.
     let inotify = made(unsafe { libc::inotify_init1(libc::IN_CLOEXEC) });
-    let name = std::ffi::CString::new(place.to_str().unwrap()).unwrap();
+    let name = std::ffi::CString::new(place.path().to_str().unwrap()).unwrap();
     // SAFETY: the name is a C string that lives through the call.
     let watch =
         unsafe { libc::inotify_add_watch(inotify.as_raw_fd(), name.as_ptr(), libc::IN_CREATE) };
@@ -54,7 +53,6 @@ fn inotify() {
             assert!(event.contains(file), "{event:?}");
         }
     });
-    fs::remove_dir_all(&place).unwrap();
 }
 
 #[test]
@@ -140,13 +138,13 @@ fn the_epoll_set_of_another_runtime() {
 #[test]
 fn a_named_pipe() {
     let _guard = kit::watchdog(10);
-    let path = std::env::temp_dir().join(format!("selio-named-{}", std::process::id()));
+    let place = kit::Directory::new();
+    let path = place.join("fifo");
     let name = std::ffi::CString::new(path.to_str().unwrap()).unwrap();
     // SAFETY: the name is a C string that lives through the call.
     assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
     let open = |options: &mut File| Async::new(options.try_clone().unwrap()).unwrap();
     let mut both = File::options().read(true).write(true).open(&path).unwrap();
-    fs::remove_file(&path).unwrap();
     let fifo = open(&mut both);
     block_on(async {
         assert_silent(&fifo).await;

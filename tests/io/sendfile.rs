@@ -16,11 +16,7 @@ use std::time::Duration;
 
 /// A file without a name, with this in it.
 fn file(contents: &[u8]) -> File {
-    static NEXT: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
-    let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    let path = std::env::temp_dir().join(format!("selio-send-{}-{number}", std::process::id()));
-    let mut file = File::options().read(true).write(true).create_new(true).open(&path).unwrap();
-    std::fs::remove_file(path).unwrap();
+    let mut file = kit::nameless_file();
     file.write_all(contents).unwrap();
     file
 }

@@ -5,42 +5,21 @@ use crate::kit;
 use selio::net::{UnixDatagram, UnixListener, UnixStream};
 use selio::time::{sleep, timeout};
 use selio::{block_on, spawn};
-use std::fs;
 use std::io::{ErrorKind, IoSlice};
 use std::net::Shutdown;
 use std::os::fd::AsRawFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::SocketAddr;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// A path of its own, free again in the end.
-struct Place(PathBuf);
-
-impl Place {
-    fn new() -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("selio-unix-{}-{number}", std::process::id());
-        Self(std::env::temp_dir().join(name))
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        _ = fs::remove_file(&self.0);
-    }
-}
 
 // F19
 #[test]
 fn datagram_sockets_have_paths_abstract_names_or_none() {
     let _guard = kit::watchdog(10);
-    let place = Place::new();
-    let path = SocketAddr::from_pathname(&place.0).unwrap();
+    let place = kit::Directory::new();
+    let path = SocketAddr::from_pathname(place.join("socket")).unwrap();
     let name = SocketAddr::from_abstract_name(format!("selio\0d{}", std::process::id())).unwrap();
     for address in [path, name] {
         block_on(async {
@@ -72,8 +51,8 @@ fn datagram_sockets_have_paths_abstract_names_or_none() {
 #[test]
 fn streams_have_paths_abstract_names_or_none() {
     let _guard = kit::watchdog(10);
-    let place = Place::new();
-    let path = SocketAddr::from_pathname(&place.0).unwrap();
+    let place = kit::Directory::new();
+    let path = SocketAddr::from_pathname(place.join("socket")).unwrap();
     let name = format!("selio\0{}", std::process::id());
     let longest = [b'x'; 107];
     for address in [
@@ -113,13 +92,13 @@ fn addresses_that_cannot_be_are_errors() {
             assert_eq!(error.kind(), ErrorKind::InvalidInput, "{path:?}");
             assert_eq!(UnixListener::bind(path).unwrap_err().kind(), ErrorKind::InvalidInput);
         }
-        let place = Place::new();
-        let nobody = UnixStream::connect(&place.0).await.unwrap_err();
+        let place = kit::Directory::new();
+        let nobody = UnixStream::connect(place.join("socket")).await.unwrap_err();
         assert_eq!(nobody.kind(), ErrorKind::NotFound);
-        drop(UnixListener::bind(&place.0).unwrap());
-        let gone = UnixStream::connect(&place.0).await.unwrap_err();
+        drop(UnixListener::bind(place.join("socket")).unwrap());
+        let gone = UnixStream::connect(place.join("socket")).await.unwrap_err();
         assert_eq!(gone.kind(), ErrorKind::ConnectionRefused);
-        let taken = UnixListener::bind(&place.0).unwrap_err();
+        let taken = UnixListener::bind(place.join("socket")).unwrap_err();
         assert_eq!(taken.kind(), ErrorKind::AddrInUse);
         let unnamed = UnixStream::pair().unwrap().0.local_addr().unwrap();
         let error = UnixStream::connect_addr(&unnamed).await.unwrap_err();
@@ -131,14 +110,14 @@ fn addresses_that_cannot_be_are_errors() {
 #[test]
 fn a_full_queue_is_waited_for() {
     let _guard = kit::watchdog(20);
-    let place = Place::new();
+    let place = kit::Directory::new();
     block_on(async {
-        let listener = UnixListener::bind(&place.0).unwrap();
+        let listener = UnixListener::bind(place.join("socket")).unwrap();
         // SAFETY: the call takes two numbers, and the descriptor is open.
         assert_eq!(unsafe { libc::listen(listener.as_raw_fd(), 0) }, 0);
         let mut waiting = Vec::new();
         for number in 0..4_u8 {
-            let path = place.0.clone();
+            let path = place.join("socket");
             waiting.push(spawn(async move {
                 let stream = UnixStream::connect(&path).await.unwrap();
                 stream.write_all(&[number]).await.unwrap();
@@ -164,21 +143,24 @@ fn a_full_queue_is_waited_for() {
 #[test]
 fn a_receiver_that_is_full_is_waited_for() {
     let _guard = kit::watchdog(20);
-    let place = Place::new();
+    let place = kit::Directory::new();
     block_on(async {
-        let receiver = UnixDatagram::bind(&place.0).unwrap();
+        let receiver = UnixDatagram::bind(place.join("socket")).unwrap();
         let sender = UnixDatagram::unbound().unwrap();
         let mut sent = 0_u32;
         // Until it is full.
-        while let Ok(done) =
-            timeout(Duration::from_millis(20), sender.send_to(&sent.to_le_bytes(), &place.0)).await
+        while let Ok(done) = timeout(
+            Duration::from_millis(20),
+            sender.send_to(&sent.to_le_bytes(), place.join("socket")),
+        )
+        .await
         {
             done.unwrap();
             sent += 1;
         }
         let cpu = kit::thread_cpu_time();
         let last = spawn({
-            let path = place.0.clone();
+            let path = place.join("socket");
             async move { sender.send_to(&sent.to_le_bytes(), &path).await }
         });
         sleep(Duration::from_millis(300)).await;

@@ -1,15 +1,14 @@
 //! System calls as strace sees them: counted, or line by line.
 
-use super::Ended;
 use super::rerun::supervise;
 use super::watchdog::WATCHDOG_SECS;
+use super::{Directory, Ended};
 use std::collections::HashMap;
 use std::ffi::OsStr;
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 /// The lines of one strace log, all threads and children together.
 #[derive(Clone, Debug)]
@@ -87,44 +86,32 @@ pub fn strace_log<S: AsRef<OsStr>>(program: &str, args: &[S]) -> Option<(Ended, 
 /// A log file of its own for one strace, removed in the end.
 #[derive(Debug)]
 pub(super) struct TraceFile {
-    path: PathBuf,
+    place: Directory,
 }
 
 impl TraceFile {
     /// A new file, or `None` if there is no strace to write it.
     pub(super) fn new() -> Option<Self> {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        if !strace_works() {
-            return None;
-        }
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("selio-strace-{}-{number}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        // A file somebody else has put there is an error, and no place to write to.
-        let created = OpenOptions::new().write(true).create_new(true).open(&path);
-        created.expect("the log file is new");
-        Some(Self { path })
+        strace_works().then(|| Self { place: Directory::new() })
+    }
+
+    fn path(&self) -> PathBuf {
+        self.place.join("log")
     }
 
     /// `strace -f -o FILE ARGS`, ready for the program's name.
     pub(super) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new("strace");
-        command.args(["-f", "-s", "256", "-o"]).arg(&self.path).args(args);
+        command.args(["-f", "-s", "256", "-o"]).arg(self.path()).args(args);
         // What looks for leaks at the end of a process cannot do so while another traces it.
         command.env("LSAN_OPTIONS", "detect_leaks=0");
         command
     }
 
     pub(super) fn read(&self) -> Trace {
-        let log = fs::read(&self.path).expect("strace has written its log");
+        let log = fs::read(self.path()).expect("strace has written its log");
         let log = String::from_utf8_lossy(&log);
         Trace { lines: log.lines().map(String::from).collect() }
-    }
-}
-
-impl Drop for TraceFile {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path);
     }
 }
 

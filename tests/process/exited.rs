@@ -390,13 +390,11 @@ fn statuses_are_those_of_std() {
     assert_eq!(ends("kill -9 $$").signal(), Some(9));
     assert_eq!(ends("kill -TERM $$").signal(), Some(15));
     // Whether there is a core depends on limits, and on where it may be left; std sees the same.
-    let place = std::env::temp_dir().join(format!("selio-core-{}", std::process::id()));
-    std::fs::create_dir(&place).unwrap();
+    let place = kit::Directory::new();
     for limit in ["0", "unlimited"] {
-        let program = format!("cd {} && ulimit -c {limit}; kill -ABRT $$", place.display());
+        let program = format!("cd {} && ulimit -c {limit}; kill -ABRT $$", place.path().display());
         assert_eq!(ends(&program).signal(), Some(6));
     }
-    std::fs::remove_dir_all(&place).unwrap();
     // All of them once.
     let step = if has_pidfd() { 1 } else { 15 };
     let codes = (0..=255).step_by(step).map(|code| (code, sh(&format!("exit {code}")).status()));

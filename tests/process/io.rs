@@ -298,7 +298,7 @@ fn streams_are_inherited_as_stds() {
 }
 
 fn set_streams_stay_set() {
-    let mut file = nameless_file();
+    let mut file = kit::nameless_file();
     let mut command = sh("cat; echo complaint >&2");
     let copy = File::from(kit::dup(&file));
     command.stdin(Stdio::piped()).stdout(Stdio::from(copy)).stderr(Stdio::inherit());
@@ -315,14 +315,6 @@ fn set_streams_stay_set() {
     file.rewind().unwrap();
     file.read_to_string(&mut text).unwrap();
     assert_eq!(text, "in in ");
-}
-
-/// A file without a name.
-fn nameless_file() -> File {
-    let path = std::env::temp_dir().join(format!("selio-{}", std::process::id()));
-    let file = File::options().read(true).write(true).create_new(true).open(&path).unwrap();
-    std::fs::remove_file(&path).unwrap();
-    file
 }
 
 fn streams_set_at_std() {

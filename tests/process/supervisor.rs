@@ -30,6 +30,7 @@ pub(crate) fn cases() -> Vec<kit::Case> {
 struct Supervisor {
     child: Child,
     list: PathBuf,
+    _place: kit::Directory,
     told: [Arc<Mutex<Vec<u8>>>; 2],
     readers: Vec<JoinHandle<()>>,
 }
@@ -53,8 +54,8 @@ impl Supervisor {
     }
 
     fn start_as(mut command: Command, text: &str) -> Self {
-        let name = format!("selio-supervisor-{}.list", std::process::id());
-        let list = std::env::temp_dir().join(name);
+        let place = kit::Directory::new();
+        let list = place.join("list");
         fs::write(&list, text).unwrap();
         // One second of grace.
         command.arg(&list).arg("1");
@@ -62,7 +63,7 @@ impl Supervisor {
         let mut child = command.spawn().unwrap();
         let (out, out_reader) = collect(child.stdout.take().unwrap());
         let (err, err_reader) = collect(child.stderr.take().unwrap());
-        Self { child, list, told: [out, err], readers: vec![out_reader, err_reader] }
+        Self { child, list, _place: place, told: [out, err], readers: vec![out_reader, err_reader] }
     }
 
     fn pid(&self) -> i32 {
@@ -125,7 +126,6 @@ impl Drop for Supervisor {
             _ = kit::kill(self.pid(), libc::SIGTERM);
             _ = self.child.wait();
         }
-        _ = fs::remove_file(&self.list);
     }
 }
 

@@ -178,9 +178,7 @@ fn sockets_content(stream: &UnixStream) -> usize {
 
 /// A file without a name, with the pattern in it.
 fn pattern_file() -> File {
-    let path = std::env::temp_dir().join(format!("selio-run-copy-{}", std::process::id()));
-    let mut file = File::options().read(true).write(true).create_new(true).open(&path).unwrap();
-    std::fs::remove_file(path).unwrap();
+    let mut file = kit::nameless_file();
     file.write_all(&pattern()).unwrap();
     file
 }

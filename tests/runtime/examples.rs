@@ -194,7 +194,8 @@ fn netcat() {
 }
 
 fn echo_all() {
-    let path = std::env::temp_dir().join(format!("selio-echo-all-{}", std::process::id()));
+    let place = kit::Directory::new();
+    let path = place.join("socket");
     let mut server = Command::new(kit::example("echo_all"));
     server.args(["tcp:127.0.0.1:0", "udp:127.0.0.1:0", &format!("unix:{}", path.display())]);
     let mut server = server.stdout(Stdio::piped()).spawn().unwrap();

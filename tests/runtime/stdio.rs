@@ -13,7 +13,6 @@ use std::io::{ErrorKind, Read, Seek, Write};
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
@@ -58,7 +57,8 @@ fn pipe() -> Ends {
 }
 
 fn named_pipe() -> Ends {
-    let path = std::env::temp_dir().join(format!("selio-fifo-{}", std::process::id()));
+    let place = kit::Directory::new();
+    let path = place.join("fifo");
     let name = CString::new(path.to_str().unwrap()).unwrap();
     // SAFETY: the name is a C string that lives through the call.
     assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
@@ -67,7 +67,6 @@ fn named_pipe() -> Ends {
     let (keeps, own) = (both(), File::open(&path).unwrap());
     let far = File::options().write(true).open(&path).unwrap();
     drop(keeps);
-    fs::remove_file(&path).unwrap();
     Ends { own: own.into(), far: far.into(), terminal: false }
 }
 
@@ -193,15 +192,11 @@ fn writes(ends: Ends) {
     drop(read);
 }
 
-fn place() -> PathBuf {
-    std::env::temp_dir().join(format!("selio-stdio-{}", std::process::id()))
-}
-
 // A05
 fn input_from_a_file() {
-    fs::write(place(), "0123456789").unwrap();
-    let mut file = File::open(place()).unwrap();
-    fs::remove_file(place()).unwrap();
+    let mut file = kit::nameless_file();
+    file.write_all(b"0123456789").unwrap();
+    file.rewind().unwrap();
     put_under(0, &file);
     block_on(async {
         let input = stdin().unwrap();
@@ -244,9 +239,10 @@ fn input_that_others_read() {
 }
 
 fn output_to_a_file() {
-    let mut file = File::options().read(true).write(true).create_new(true).open(place()).unwrap();
-    let mut appended = File::options().append(true).open(place()).unwrap();
-    fs::remove_file(place()).unwrap();
+    let place = kit::Directory::new();
+    let path = place.join("file");
+    let mut file = File::options().read(true).write(true).create_new(true).open(&path).unwrap();
+    let mut appended = File::options().append(true).open(&path).unwrap();
     put_under(1, &file);
     put_under(2, &appended);
     let bytes = vec![7; 300_000];

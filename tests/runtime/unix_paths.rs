@@ -40,24 +40,16 @@ pub(crate) fn cases() -> Vec<kit::Case> {
     ])
 }
 
-/// A directory of its own, away in the end.
-struct Place(PathBuf);
+/// A path for a socket, in a directory of its own.
+struct Place(kit::Directory);
 
 impl Place {
     fn new() -> Self {
-        let path = std::env::temp_dir().join(format!("selio-paths-{}", std::process::id()));
-        fs::create_dir(&path).unwrap();
-        Self(path)
+        Self(kit::Directory::new())
     }
 
     fn path(&self) -> PathBuf {
         self.0.join("socket")
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        _ = fs::remove_dir_all(&self.0);
     }
 }
 
@@ -293,7 +285,7 @@ fn stale_path() {
         listener.accept().await.unwrap();
         drop((client, listener));
         assert!(!place.path().exists());
-        assert_eq!(fs::read_dir(&place.0).unwrap().count(), 0, "no file is left besides");
+        assert_eq!(fs::read_dir(place.0.path()).unwrap().count(), 0, "no file is left besides");
     });
 }
 
@@ -331,7 +323,7 @@ fn no_socket() {
     let long = place.0.join("x".repeat(108));
     let error = block_on(PathListener::bind(long)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
-    assert_eq!(fs::read_dir(&place.0).unwrap().count(), 1);
+    assert_eq!(fs::read_dir(place.0.path()).unwrap().count(), 1);
 }
 
 fn taken_over() {
@@ -356,7 +348,7 @@ fn forked_child() {
 
 fn current_directory() {
     let place = Place::new();
-    std::env::set_current_dir(&place.0).unwrap();
+    std::env::set_current_dir(place.0.path()).unwrap();
     let listener = block_on(PathListener::bind("socket")).unwrap();
     std::env::set_current_dir("/").unwrap();
     drop(listener);
@@ -386,7 +378,7 @@ fn many_starters() {
 
 fn locked_directory() {
     let place = Place::new();
-    let directory = File::open(&place.0).unwrap();
+    let directory = File::open(place.0.path()).unwrap();
     // SAFETY: two integers.
     #[allow(unsafe_code, reason = "std lacks it in older versions")]
     let lock = |how| assert_eq!(unsafe { libc::flock(directory.as_raw_fd(), how) }, 0);
