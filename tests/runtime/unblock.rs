@@ -244,7 +244,7 @@ fn a_fork_in_the_midst() {
     kit::eventually("all threads run", || door.came.load(Ordering::SeqCst) == MOST_THREADS);
     door.open();
     all.into_iter().for_each(block_on);
-    for _ in 0..500 {
+    for _ in 0..200 {
         // SAFETY: what the child does below needs no lock but the allocator's, which the C library
         // gives back to a forked child.
         let child = unsafe { libc::fork() };
