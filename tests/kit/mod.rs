@@ -64,7 +64,7 @@ pub use wakers::{
     CountingWaker, Hostile, closure_waker, hostile, noop_waker, panics_on_clone, panics_on_drop,
     panics_on_wake, poll_once, poll_with,
 };
-pub use watchdog::{WATCHDOG_SECS, Watchdog, watchdog};
+pub use watchdog::{WATCHDOG_SECS, Watchdog, patience, watchdog};
 
 /// What a system call returned, or a panic that says which call failed and why.
 #[track_caller]

@@ -1,7 +1,7 @@
 //! What the kernel says about this process: its time, descriptors, threads, children, signals.
 
 use super::must;
-use super::watchdog::limit;
+use super::watchdog::patience;
 use std::collections::BTreeMap;
 use std::fs;
 use std::time::{Duration, Instant};
@@ -66,7 +66,7 @@ pub fn assert_at_least(elapsed: Duration, low: Duration) {
 pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let start = Instant::now();
     while !holds() {
-        assert!(start.elapsed() < limit(5), "not in 5 s: {what}");
+        assert!(start.elapsed() < patience(5), "not in 5 s: {what}");
         std::thread::sleep(Duration::from_millis(1));
     }
 }

@@ -3,7 +3,7 @@
 use super::cases::{PASSED_OVER, PASSED_OVER_STATUS};
 use super::must;
 use super::strace::{Trace, TraceFile};
-use super::watchdog::{WATCHDOG_SECS, limit};
+use super::watchdog::{WATCHDOG_SECS, patience};
 use std::env;
 use std::ffi::OsString;
 use std::fs::File;
@@ -174,7 +174,7 @@ pub(super) fn supervise(mut command: Command, secs: u64, show: bool) -> Ended {
         command.stderr(kept.try_clone().unwrap());
     }
     let mut child = command.spawn().expect("the command can be started");
-    let limit = limit(secs);
+    let limit = patience(secs);
     let mut timed_out = false;
     while !has_ended(&child) {
         if start.elapsed() >= limit {

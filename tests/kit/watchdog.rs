@@ -12,7 +12,7 @@ pub const WATCHDOG_SECS: u64 = 10;
 const PATIENCE_VARIABLE: &str = "SELIO_TEST_PATIENCE";
 
 /// A time limit as it is where this runs.
-pub(super) fn limit(secs: u64) -> Duration {
+pub fn patience(secs: u64) -> Duration {
     let times = std::env::var(PATIENCE_VARIABLE).ok().and_then(|times| times.parse().ok());
     Duration::from_secs(secs * times.unwrap_or(1_u64))
 }
@@ -32,7 +32,7 @@ pub struct Watchdog {
 pub fn watchdog(secs: u64) -> Watchdog {
     let test = super::case_name();
     let (done, wait) = mpsc::channel::<()>();
-    let limit = limit(secs);
+    let limit = patience(secs);
     let secs = limit.as_secs();
     let thread = thread::spawn(move || {
         if wait.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {

@@ -22,7 +22,7 @@ const SEED_VARIABLE: &str = "SELIO_RANDOM_SEED";
 
 const LONGEST_PROGRAM: u64 = 500;
 /// A program that runs so long hangs.
-const LONGEST_RUN: Duration = Duration::from_secs(8);
+const LONGEST_RUN_SECS: u64 = 8;
 /// For how long a program that fails is made shorter.
 const SHORTENING: Duration = Duration::from_secs(8);
 
@@ -128,7 +128,7 @@ fn watch() {
     loop {
         thread::sleep(Duration::from_millis(100));
         if let Some((since, program)) = &*RUNNING.lock().unwrap() {
-            if since.elapsed() > LONGEST_RUN {
+            if since.elapsed() > kit::patience(LONGEST_RUN_SECS) {
                 eprintln!("a program hangs: {BYTES_VARIABLE}={}", to_hex(program));
                 process::abort();
             }
