@@ -87,7 +87,7 @@ impl Counter {
         let full = before >= usize::MAX / 2;
         if full || self.waiting.load(Ordering::SeqCst) > 0 {
             let count = self.take_pending();
-            if count > 0 {
+            if count != 0 {
                 self.moved.store(true, Ordering::Relaxed);
                 return self.event.add(count);
             }

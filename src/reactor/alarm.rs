@@ -79,20 +79,25 @@ impl Alarm {
         match known {
             Known::Due => Poll::Ready(()),
             Known::Same => Poll::Pending,
-            Known::Other => self.replace_waker(waker.clone()),
+            Known::Other => self.replace_waker(deadline, waker.clone()),
             Known::Elsewhere => self.move_here(deadline, waker),
         }
     }
 
-    /// Cloning the waker may have let a turn pass.
-    fn replace_waker(&self, waker: Waker) -> Poll<()> {
-        let former = queue::with(|queue| match queue.timers.waker(self.key) {
-            Some(known) if queue.number == Some(self.queue) => Ok(std::mem::replace(known, waker)),
-            _ => Err(waker),
+    /// Cloning the waker may have let a turn pass, or be where a forked child got a queue of its own.
+    fn replace_waker(&mut self, deadline: Instant, waker: Waker) -> Poll<()> {
+        let former = queue::with(|queue| {
+            if queue.number != Some(self.queue) {
+                return Err(waker);
+            }
+            match queue.timers.waker(self.key) {
+                Some(known) => Ok(std::mem::replace(known, waker)),
+                None => Err(waker),
+            }
         });
         match former {
             Ok(_) => Poll::Pending,
-            Err(_) => Poll::Ready(()),
+            Err(waker) => self.move_here(deadline, &waker),
         }
     }
 

@@ -495,7 +495,7 @@ impl Drop for Waiter<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Turn;
+    use super::super::{Driving, Release, Turn, drive};
     use super::*;
     use std::io::Write;
     use std::os::unix::net::UnixStream;
@@ -524,5 +524,64 @@ mod tests {
         });
         assert_ne!(source.edges(Direction::Read), before);
         reactor.unregister(source.fd());
+    }
+
+    #[test]
+    fn who_waits_where_it_is_watched_takes_the_short_way() {
+        let cx = &mut Context::from_waker(Waker::noop());
+        let (near, _far) = UnixStream::pair().unwrap();
+        let (source, read) = (Arc::new(Source::new(&near)), Direction::Read);
+        let driving = drive().unwrap();
+        source.drained(read, source.edges(read));
+        let mut parked = Parked::NOTHING;
+        assert!(source.park(read, &mut parked, cx).is_some(), "nobody watches it yet");
+        assert!(source.wait(read, &mut parked, cx).is_pending());
+        // Once an edge has taken the waker, and once as somebody new.
+        _ = source.lock().line.take_all();
+        assert!(source.park(read, &mut parked, cx).is_none());
+        source.take_back(read, parked);
+        assert!(source.park(read, &mut { Parked::NOTHING }, cx).is_none());
+        drop(source.leave());
+        drop(driving);
+    }
+
+    #[test]
+    fn what_has_left_is_watched_no_more() {
+        let reactor = Reactor::new().unwrap();
+        let (near, _far) = UnixStream::pair().unwrap();
+        let source = Arc::new(Source::new(&near));
+        reactor.register(&source).unwrap();
+        assert_eq!(reactor.watched.load(Ordering::Relaxed), 1);
+        reactor.unregister(source.fd());
+        assert_eq!(reactor.watched.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn the_last_who_drives_it_sends_guests_away_if_there_were_any() {
+        let (near, _far) = UnixStream::pair().unwrap();
+        let source = Arc::new(Source::new(&near));
+        let end = |mut driving: Driving| driving.reactor.take().unwrap().end_drive();
+        let outer = drive().unwrap();
+        let reactor = Arc::clone(outer.reactor());
+        reactor.register(&source).unwrap();
+        assert!(reactor.lend());
+        assert!(!end(drive().unwrap()), "another goes on");
+        assert!(reactor.is_driven_here());
+        assert!(end(outer));
+        assert!(!reactor.is_driven() && !reactor.is_driven_here());
+
+        reactor.lends.store(false, Ordering::Relaxed);
+        assert!(!end(drive().unwrap()), "there was no guest");
+        reactor.unregister(source.fd());
+    }
+
+    #[test]
+    fn a_thread_that_has_let_go_of_it_does_not_drive_it() {
+        let driving = drive().unwrap();
+        let reactor = Arc::clone(driving.reactor());
+        assert!(reactor.is_driven_here());
+        // As exit(3) does in the midst of a `block_on`.
+        drop(Release);
+        assert!(!reactor.is_driven_here());
     }
 }

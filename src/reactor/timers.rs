@@ -337,6 +337,15 @@ mod tests {
     }
 
     #[test]
+    fn the_order_is_strict() {
+        let node = Node { deadline: 1, order: 1, alarm: 0 };
+        let (earlier, later) = (Node { order: 0, ..node }, Node { deadline: 2, order: 0, ..node });
+        assert!(!node.is_before(node));
+        assert!(earlier.is_before(node) && !node.is_before(earlier));
+        assert!(node.is_before(later) && !later.is_before(node));
+    }
+
+    #[test]
     fn equal_deadlines_keep_their_order_when_the_count_begins_anew() {
         let mut timers = Timers::new();
         timers.made = u32::MAX - 2;
@@ -363,6 +372,17 @@ mod tests {
         assert!(keys.into_iter().all(|key| timers.remove(key).is_some()));
         assert!(timers.is_empty());
     }
+
+    #[test]
+    fn what_is_taken_out_before_anybody_asks_is_never_sorted() {
+        let mut timers = Timers::new();
+        for key in insert(&mut timers, 3, Instant::now()) {
+            assert!(timers.heap.is_empty());
+            assert!(timers.remove(key).is_some());
+        }
+        assert!(timers.is_empty());
+    }
+
     const WINDOW: Duration = Duration::from_secs(60);
 
     #[test]

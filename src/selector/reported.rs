@@ -26,3 +26,27 @@ impl Reported {
         self.0 & (mask::PRI | mask::RDHUP | mask::HUP | mask::ERR) != 0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_flag_says_what_it_says() {
+        let says = |bits| {
+            let reported = Reported(bits);
+            (reported.reads(), reported.writes(), reported.is_unusual())
+        };
+        assert_eq!(says(0), (false, false, false));
+        assert_eq!(says(mask::IN), (true, false, false));
+        assert_eq!(says(mask::OUT), (false, true, false));
+        assert_eq!(says(mask::PRI), (false, false, true));
+        assert_eq!(says(mask::RDHUP), (true, false, true));
+        assert_eq!(says(mask::HUP), (true, true, true));
+        assert_eq!(says(mask::ERR), (true, true, true));
+        assert_eq!(says(mask::IN | mask::OUT), (true, true, false));
+        assert_eq!(says(mask::IN | mask::RDHUP | mask::HUP | mask::ERR), (true, true, true));
+        assert_eq!(says(mask::OUT | mask::HUP | mask::ERR), (true, true, true));
+        assert_eq!(says(mask::PRI | mask::RDHUP | mask::HUP | mask::ERR), (true, true, true));
+    }
+}

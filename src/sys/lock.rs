@@ -136,10 +136,13 @@ impl<T> Drop for Guard<'_, T> {
 
 #[cfg(test)]
 mod tests {
-    use super::Lock;
-    use std::sync::Barrier;
+    use super::{HELD, Lock, State};
+    use std::fs;
+    use std::path::Path;
+    use std::sync::atomic::Ordering;
+    use std::sync::{Barrier, OnceLock};
     use std::thread;
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     #[test]
     fn one_at_a_time_counts_right() {
@@ -173,6 +176,36 @@ mod tests {
             drop(held);
         });
         assert_eq!(lock.try_lock().map(|value| *value), Some(3));
+    }
+
+    #[test]
+    fn who_waits_for_what_has_just_been_freed_takes_it_and_tells_of_no_sleeper() {
+        let state = State::default();
+        state.wait();
+        assert_eq!(state.0.load(Ordering::Relaxed), HELD);
+    }
+
+    #[test]
+    fn who_waits_long_sleeps() {
+        let (lock, who) = (Lock::new(()), OnceLock::new());
+        let held = lock.lock();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                who.set(fs::read_link("/proc/thread-self").unwrap()).unwrap();
+                drop(lock.lock());
+            });
+            let start = Instant::now();
+            let sleeps = || {
+                let stat = who.get().map(|who| Path::new("/proc").join(who).join("stat"));
+                let stat = stat.and_then(|stat| fs::read_to_string(stat).ok());
+                stat.is_some_and(|stat| stat.contains(") S "))
+            };
+            while !sleeps() {
+                assert!(start.elapsed() < Duration::from_secs(20), "it never sleeps");
+                thread::yield_now();
+            }
+            drop(held);
+        });
     }
 
     #[test]

@@ -258,3 +258,23 @@ fn who_nests_has_no_more_budget_than_others() {
         }
     });
 }
+
+#[test]
+fn each_poll_has_a_budget_of_its_own() {
+    let _guard = kit::watchdog(10);
+    block_on(async {
+        let near = Rc::new(Async::new(UnixStream::pair().unwrap().0).unwrap());
+        // So much that one poll can do it, and that what it leaves is too little for another.
+        const OPERATIONS: usize = 100;
+        for round in 0..4 {
+            let (polls, near) = (Rc::new(Cell::new(0)), Rc::clone(&near));
+            let writes = async move {
+                for _ in 0..OPERATIONS {
+                    near.writable().await.unwrap();
+                }
+            };
+            spawn(counted(&polls, writes)).await.unwrap();
+            assert_eq!(polls.get(), 1, "round {round}");
+        }
+    });
+}

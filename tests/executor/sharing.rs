@@ -3,7 +3,7 @@
 use crate::kit;
 use kit::{CountingWaker, poll_once, poll_with, watchdog};
 use selio::time::{sleep, timeout};
-use selio::{Async, block_on, race, spawn, yield_now};
+use selio::{Async, Timer, block_on, race, spawn, yield_now};
 use std::io::{self, Read, Write};
 use std::net::UdpSocket;
 use std::os::unix::net::UnixStream;
@@ -11,6 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
+use std::task::Waker;
 use std::thread;
 use std::time::Duration;
 
@@ -341,4 +342,25 @@ fn a_waiter_taken_along_by_a_move_is_sent_home() {
     block_on(sleep(Duration::from_millis(5)));
     assert_eq!(counting.wakes(), 1);
     assert!(poll_with(&mut child, &waker).is_ready());
+}
+
+// A40
+#[test]
+fn a_home_that_sends_guests_away_keeps_its_timers() {
+    let _guard = watchdog(10);
+    let (shared, _far) = pair();
+    let mut waits = Box::pin(shared.readable());
+    let (count, waker) = CountingWaker::new();
+    let mut timer = Timer::after(Duration::from_millis(20));
+    block_on(async {
+        assert!(poll_with(&mut waits, Waker::noop()).is_pending());
+        // Woken only, like what somebody else's future has inside, and not polled in between.
+        assert!(poll_with(&mut timer, &waker).is_pending());
+        thread::scope(|scope| {
+            let guest = || block_on(async { assert!(poll_once(shared.readable()).is_pending()) });
+            scope.spawn(guest).join().unwrap();
+        });
+    });
+    block_on(sleep(Duration::from_millis(40)));
+    assert_eq!(count.wakes(), 1);
 }

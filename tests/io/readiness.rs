@@ -11,6 +11,8 @@ use std::io::{self, Read, Write};
 use std::net::UdpSocket;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -273,6 +275,51 @@ fn polling_again_keeps_one_waker() {
     turn();
     assert!(count.wakes() >= 1);
     assert!(poll_with(&mut waits, &waker).is_ready());
+}
+
+// B15
+#[test]
+fn polling_again_with_the_same_waker_clones_it_once() {
+    let _guard = watchdog(10);
+    for alone in [true, false] {
+        let (near, _far) = pair();
+        let clones = Arc::new(AtomicUsize::new(0));
+        let counts = Arc::clone(&clones);
+        let count = move || _ = counts.fetch_add(1, Ordering::SeqCst);
+        let waker = kit::hostile().on_clone(count).waker();
+        block_on(async {
+            let mut first = Box::pin(near.readable());
+            assert!(alone || poll_with(&mut first, &kit::noop_waker()).is_pending());
+            let mut waits = Box::pin(near.readable());
+            for _ in 0..3 {
+                assert!(poll_with(&mut waits, &waker).is_pending());
+            }
+        });
+        assert_eq!(clones.load(Ordering::SeqCst), 1, "alone: {alone}");
+    }
+}
+
+// B15
+#[test]
+fn one_of_several_polled_again_keeps_one_waker() {
+    let _guard = watchdog(10);
+    let (near, mut far) = pair();
+    let (former, former_waker) = CountingWaker::new();
+    let (last, last_waker) = CountingWaker::new();
+    block_on(async {
+        let mut first = Box::pin(near.readable());
+        let mut second = Box::pin(near.readable());
+        assert!(poll_with(&mut first, &kit::noop_waker()).is_pending());
+        assert!(poll_with(&mut second, &former_waker).is_pending());
+        assert_eq!(former.wakers(), 2, "it waits behind the first");
+        drop(first);
+        assert!(poll_with(&mut second, &last_waker).is_pending());
+        assert_eq!((former.wakers(), last.wakers()), (1, 2));
+        far.write_all(b"x").unwrap();
+        a_while().await;
+        assert_eq!((former.wakes(), last.wakes()), (0, 1));
+        assert!(poll_with(&mut second, &last_waker).is_ready());
+    });
 }
 
 // B15

@@ -283,6 +283,8 @@ fn a_trigger_is_one_write_at_most() {
         HashMap::new(),
         "nobody waits any more"
     );
+    let reads = trace.between("waits", "waited").count("read");
+    assert!((100..=101).contains(&reads), "{reads} reads: one takes all that there is");
     assert_eq!(trace.between("awaited", "enough").counts(), writes);
     assert_eq!(trace.between("full", "end").counts(), writes);
 }
@@ -308,6 +310,14 @@ fn part_triggers() {
         (0..100).for_each(|_| trigger.trigger().unwrap());
         kit::mark("untold");
         assert_eq!(event.wait().await.unwrap(), 100);
+        kit::mark("waits");
+        for _ in 0..100 {
+            let mut wait = pin!(event.wait());
+            assert!(kit::poll_with(&mut wait, Waker::noop()).is_pending());
+            trigger.trigger().unwrap();
+            assert_eq!(wait.await.unwrap(), 1);
+        }
+        kit::mark("waited");
         let mut wait = pin!(event.wait());
         assert!(kit::poll_with(&mut wait, Waker::noop()).is_pending());
         kit::mark("awaited");

@@ -12,7 +12,10 @@ use std::cell::{Cell, RefCell};
 use std::future::{Future, pending};
 use std::io::Write;
 use std::os::unix::net::UnixStream;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::task::Waker;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -29,6 +32,8 @@ pub(crate) fn cases() -> Vec<kit::Case> {
         kit::case("what_was_not_registered_works_in_a_child", what_was_not_registered_works),
         kit::case("a_child_triggers_its_parents_event", a_child_triggers_its_parents_event),
         kit::case("a_child_of_a_waiting_parent_may_wake", a_child_of_a_waiting_parent_may_wake),
+        kit::case("a_child_that_is_forked_while_a_waker_is_cloned", a_child_of_a_clone),
+        kit::case("a_child_is_not_told_what_its_parent_counted", a_child_is_not_told),
     ]
 }
 
@@ -266,6 +271,43 @@ fn a_child_triggers_its_parents_event() {
             assert_eq!(told, 3);
         }
     });
+}
+
+// I07
+fn a_child_is_not_told() {
+    let event = selio::event::Event::new().unwrap();
+    event.trigger().trigger().unwrap();
+    assert_child_succeeds(|| {
+        block_on(async { assert!(kit::poll_once(event.wait()).is_pending()) })
+    });
+    assert_eq!(block_on(event.wait()).unwrap(), 1);
+}
+
+// I07: the child has a reactor of its own when the timer is about to take the waker.
+fn a_child_of_a_clone() {
+    const PARENT: i32 = -1;
+    let forked = Arc::new(AtomicI32::new(PARENT));
+    let pid = Arc::clone(&forked);
+    let forks = move || {
+        if pid.load(Ordering::Relaxed) == PARENT {
+            pid.store(kit::fork(), Ordering::Relaxed);
+            block_on(yield_now());
+        }
+    };
+    let waker = kit::hostile().on_clone(forks).waker();
+    let polled = block_on(async {
+        let mut timer = Timer::after(Duration::from_secs(3600));
+        assert!(kit::poll_with(&mut timer, Waker::noop()).is_pending());
+        catch_unwind(AssertUnwindSafe(|| kit::poll_with(&mut timer, &waker).is_pending()))
+    });
+    let waits = matches!(polled, Ok(true));
+    let child = forked.load(Ordering::Relaxed);
+    if child == 0 {
+        // SAFETY: the call does not return. Nothing of the parent's is to be dropped in the child.
+        unsafe { libc::_exit(i32::from(!waits)) };
+    }
+    assert!(waits);
+    assert!(kit::wait_status(child).success());
 }
 
 // I07: it forks while another thread of this process sleeps in a call, and wakes it from the child.

@@ -33,7 +33,38 @@ fn quiet_cases() -> Vec<kit::Case> {
         case("three_tasks_that_wait", three_tasks_that_wait),
         case("an_urgent_byte_does_not_spin", an_urgent_byte_does_not_spin),
         case("a_wake_from_afar_is_over_soon", a_wake_from_afar_is_over_soon),
+        case("who_waits_alone_troubles_no_other_thread", who_waits_alone_troubles_no_other_thread),
     ]
+}
+
+/// The epoll sets of this process that watch a number.
+fn watchers(number: RawFd) -> Vec<RawFd> {
+    let sets = kit::open_fds().into_iter().filter(|(_, name)| name.contains("eventpoll"));
+    let watches = |info: String| {
+        let watched = info.lines().filter_map(|line| line.strip_prefix("tfd:"));
+        watched.flat_map(|line| line.split_whitespace().next()).any(|it| it == number.to_string())
+    };
+    sets.map(|(set, _)| set).filter(|&set| watches(kit::fdinfo(set))).collect()
+}
+
+// A40: nobody waits where it was waited for before, though something else is done there.
+fn who_waits_alone_troubles_no_other_thread() {
+    let (near, _far) = pair();
+    let number = near.get_ref().as_raw_fd();
+    block_on(async {
+        register(&near);
+        let before = watchers(number);
+        let waits = || {
+            block_on(async {
+                let mut waits = Box::pin(near.readable());
+                assert!(poll_with(&mut waits, &kit::noop_waker()).is_pending());
+                watchers(number)
+            })
+        };
+        let after = thread::scope(|scope| scope.spawn(waits).join().unwrap());
+        assert_eq!((before.len(), after.len()), (1, 1));
+        assert_ne!(before, after);
+    });
 }
 
 /// Numbers that are closed, taken over, passed on or left to a child.

@@ -270,6 +270,12 @@ fn registered_twice_in_one_selector() {
     assert_eq!(kit::signal_mask(), [], "the second did not count");
     let fd = selector.register_signal(libc::SIGUSR1, 3).unwrap();
     assert!(is_watched(&selector, fd));
+    // What is no signal takes none along when it leaves.
+    selector.register_signal(libc::SIGHUP, 4).unwrap();
+    let timer = selector.register_timer(millis(1), true, 5).unwrap();
+    assert_eq!(selector.unregister(timer).unwrap(), 5);
+    let error = selector.register_signal(libc::SIGHUP, 6).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::AlreadyExists);
 }
 
 // D04

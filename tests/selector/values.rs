@@ -81,6 +81,8 @@ fn sets_are_combined_and_compared() {
     assert_eq!(both - Events::ERROR, both);
     assert_eq!(both & (Events::READ | Events::ERROR), Events::READ);
     assert_eq!(Events::READ.union(Events::WRITE), both);
+    assert_eq!(both | Events::WRITE, both);
+    assert!(Events::NONE.is_empty() && !both.is_empty());
 }
 
 // A32

@@ -7,6 +7,7 @@ use selio::time::sleep;
 use selio::{Timer, block_on, spawn};
 use std::future::poll_fn;
 use std::mem;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
 use std::task::{Poll, Waker};
 use std::thread;
@@ -19,6 +20,37 @@ type Shared = Arc<Mutex<Vec<Timer>>>;
 fn empty(timers: &Shared) {
     let timers = mem::take(&mut *timers.lock().unwrap());
     drop(timers);
+}
+
+// B15
+#[test]
+fn the_same_waker_is_cloned_once() {
+    let _guard = begin();
+    let clones = Arc::new(AtomicUsize::new(0));
+    let counts = Arc::clone(&clones);
+    let count = move || _ = counts.fetch_add(1, Ordering::SeqCst);
+    let waker = hostile().on_clone(count).waker();
+    block_on(async {
+        let mut timer = Timer::after(HOUR);
+        for _ in 0..3 {
+            assert!(poll_with(&mut timer, &waker).is_pending());
+        }
+    });
+    assert_eq!(clones.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn what_has_long_been_due_goes_off_in_the_order_of_its_deadlines() {
+    let _guard = begin();
+    let log = WakeLog::new();
+    block_on(async {
+        let mut timers: Vec<_> = (1..=3).map(|hours| Timer::at(ago(HOUR * hours))).collect();
+        for (number, timer) in timers.iter_mut().enumerate() {
+            assert!(poll_with(timer, &log.waker(number)).is_pending());
+        }
+        turn().await;
+    });
+    assert_eq!(log.take(), [2, 1, 0]);
 }
 
 // B16
