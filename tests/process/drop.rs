@@ -40,7 +40,6 @@ pub(crate) fn cases() -> Vec<kit::Case> {
         ("kill_when_a_thread_ends", kill_when_a_thread_ends),
         ("forked_child_drops_its_parents", forked_child_drops_its_parents),
         ("forked_child_has_its_own", forked_child_has_its_own),
-        ("_many_that_run", part_many_that_run),
     ])
 }
 
@@ -116,27 +115,21 @@ fn as_few_as_eight_are_looked_at() {
     assert_eq!(children::children(), []);
 }
 
-/// Drops sixty children outside of any loop, one by one, that all run.
-fn part_many_that_run() {
-    let herd = Herd::new();
-    let mut command = herd.command();
-    kit::mark("begin");
-    (0..60).for_each(|_| drop(command.spawn().unwrap()));
-    kit::mark("end");
-    herd.end();
-    until_zombies(60);
-    drop(start("exit 0"));
-}
-
-/// Not all of them by each start: when they have doubled.
+/// Not by each start, but when they have doubled: each is looked at about once for each drop.
 fn many_that_run_are_looked_at_seldom() {
-    let traced = children::part("_many_that_run").strace();
-    let Some((ended, trace)) = traced else { kit::pass_over("strace is missing") };
-    ended.assert_success();
-    let looks = trace.between("begin", "end").count("waitid");
-    // One at the drop of each, and one of 8, of 16 and of 32. Without pidfds there is one more at
-    // each start.
-    assert!((60..200).contains(&looks), "{looks} looks at 60 children");
+    let (herd, others) = (Herd::new(), Herd::new());
+    let start = |herd: &Herd, count| (0..count).for_each(|_| drop(start_all(herd, 1)));
+    // The ninth start looks at eight, and the seventeenth at sixteen.
+    start(&herd, 17);
+    start(&others, 10);
+    others.end();
+    until_zombies(10);
+    start(&herd, 5);
+    assert_eq!(kit::zombies().len(), 10, "there are not yet twice as many");
+    start(&herd, 1);
+    assert_eq!(kit::zombies().len(), 0);
+    herd.end();
+    until_none_is_left();
 }
 
 fn few_are_left_by_many_starts() {
