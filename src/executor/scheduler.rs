@@ -64,7 +64,7 @@ pub(super) struct Task {
 
 impl Task {
     #[inline]
-    fn id(&self) -> Option<TaskId> {
+    fn id(&self) -> TaskId {
         TaskId::from_bits(self.state.load(Ordering::Relaxed))
     }
 }
@@ -87,9 +87,7 @@ impl Task {
     #[inline(always)]
     fn queue(&self) {
         if self.state.fetch_or(QUEUED, Ordering::AcqRel) & QUEUED == 0 {
-            if let Some(id) = self.id() {
-                self.remote.schedule(id);
-            }
+            self.remote.schedule(self.id());
         }
     }
 
@@ -290,7 +288,6 @@ impl Scheduler {
     fn refuse(&self) {
         let remote = self.remote.lock().take();
         drop(remote);
-        self.local.free();
     }
 
     /// Whether no waker and no handle of this executor is left but its own. What has become large is
@@ -384,7 +381,7 @@ impl Scheduler {
     /// earlier `block_on`'s.
     #[inline]
     pub(super) fn begin_root(&self, id: TaskId) -> bool {
-        let own = self.root.task.id() == Some(id);
+        let own = self.root.task.id() == id;
         if own {
             self.root.task.begin_poll();
         }

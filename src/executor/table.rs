@@ -9,14 +9,13 @@ use std::num::NonZeroU64;
 use slab::Slab;
 
 /// Names a task: where it stands in the table, and which of those that stood there it is. It leaves
-/// the two upper bits to others, and is never zero.
+/// the two upper bits to others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct TaskId(u64);
 
-/// The bits of an id: the slot in the lower half, then the generation, and one that is always set.
+/// The bits of an id: the slot in the lower half, then the generation.
 const SLOT: u64 = u32::MAX as u64;
-const NAMED: u64 = 1 << 61;
-const GENERATION: u64 = (NAMED - 1) & !SLOT;
+const GENERATION: u64 = 0x3FFF_FFFF << 32;
 
 /// Where the future stands that was given to `block_on`: it waits in line like a task, but is not
 /// in the table.
@@ -29,11 +28,11 @@ const FIRST_TO_GO: NonZeroU64 = NonZeroU64::MIN;
 const FEWEST_SLOTS: usize = 16;
 
 impl TaskId {
-    /// The generation counts the spawns, the lower 29 bits of them: an id that comes again in the
+    /// The generation counts the spawns, the lower 30 bits of them: an id that comes again in the
     /// same slot after as many costs a spurious poll.
     #[inline]
     fn new(slot: usize, order: NonZeroU64) -> Self {
-        Self(order.get() << 32 & GENERATION | NAMED | slot as u64)
+        Self(order.get() << 32 & GENERATION | slot as u64)
     }
 
     #[inline]
@@ -41,16 +40,15 @@ impl TaskId {
         (self.0 & SLOT) as usize
     }
 
-    /// As a number that is not zero.
     #[inline]
     pub(super) fn to_bits(self) -> u64 {
         self.0
     }
 
-    /// The id in a number, whatever the two upper bits are; `None` if there is none.
+    /// The id in a number, whatever the two upper bits are.
     #[inline]
-    pub(super) fn from_bits(bits: u64) -> Option<Self> {
-        (bits & NAMED != 0).then_some(Self(bits & (NAMED | GENERATION | SLOT)))
+    pub(super) fn from_bits(bits: u64) -> Self {
+        Self(bits & (GENERATION | SLOT))
     }
 
     #[inline]

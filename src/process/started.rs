@@ -102,3 +102,24 @@ pub(super) fn reap_stranger(pid: Pid) -> Stranger {
         if reaped { Stranger::Reaped } else { Stranger::Left }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_is_ours_as_long_as_a_child_that_had_it_is_not_forgotten() {
+        let (pid, mut child) = spawn(&mut process::Command::new("true")).unwrap();
+        // Another one that has the number, before the first was taken out.
+        *started().children.entry(pid).or_default() += 1;
+        for _ in 0..2 {
+            assert!(contains(pid));
+            forget(pid);
+        }
+        assert!(!contains(pid));
+        assert_eq!(started().children.get(&pid), None);
+        assert!(child.wait().unwrap().success());
+        // Nobody knows it, and that is no error.
+        forget(pid);
+    }
+}

@@ -57,11 +57,6 @@ impl<T: Copy> Fifo<T> {
     pub(crate) fn clear(&self) {
         self.with(|ring| ring.gone = ring.come);
     }
-
-    /// As [`clear`](Self::clear), and gives the memory back.
-    pub(crate) fn free(&self) {
-        self.with(|ring| *ring = Ring { slots: Vec::new(), gone: 0, come: 0 });
-    }
 }
 
 impl<T: Copy> Ring<T> {
@@ -144,9 +139,6 @@ mod tests {
         assert_eq!(queue.pop(), None);
         assert!(queue.capacity() > 0);
         queue.push(2);
-        queue.free();
-        assert_eq!((queue.pop(), queue.capacity()), (None, 0));
-        queue.push(3);
-        assert_eq!(queue.pop(), Some(3));
+        assert_eq!(queue.pop(), Some(2));
     }
 }

@@ -39,6 +39,64 @@ fn a_task_wakes_the_root() {
     });
 }
 
+// The next call on this thread has the same waker.
+#[test]
+fn a_root_that_wakes_itself_at_its_end_does_not_deafen_the_next() {
+    let _guard = kit::watchdog(10);
+    for _ in 0..3 {
+        block_on(poll_fn(|cx| {
+            cx.waker().wake_by_ref();
+            Poll::Ready(())
+        }));
+        block_on(yield_now());
+    }
+}
+
+// G04
+#[test]
+fn what_was_woken_before_a_spawn_is_polled_before_it() {
+    let _guard = kit::watchdog(10);
+    let order = Rc::new(RefCell::new(Vec::new()));
+    let note = |name: &'static str| {
+        let order = Rc::clone(&order);
+        move || order.borrow_mut().push(name)
+    };
+    block_on(async {
+        let gate = Gate::new();
+        let (pass, note_woken, note_spawned) = (gate.pass(), note("woken"), note("spawned"));
+        let woken = spawn(async move {
+            pass.await;
+            note_woken();
+        });
+        settle().await;
+        gate.open();
+        spawn(async move { note_spawned() }).await.unwrap();
+        woken.await.unwrap();
+    });
+    assert_eq!(*order.borrow(), ["woken", "spawned"]);
+}
+
+// G04
+#[test]
+fn a_thread_wakes_a_root_whose_tasks_never_rest() {
+    let _guard = kit::watchdog(10);
+    let gate = Gate::new();
+    let theirs = gate.clone();
+    let thread = thread::spawn(move || {
+        kit::eventually("the root waits", || theirs.is_awaited());
+        theirs.open();
+    });
+    block_on(async {
+        drop(spawn(async {
+            loop {
+                yield_now().await;
+            }
+        }));
+        gate.pass().await;
+    });
+    thread.join().unwrap();
+}
+
 // G04
 #[test]
 fn a_thread_wakes_the_root() {

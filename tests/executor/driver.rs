@@ -153,6 +153,25 @@ fn a_wake_from_another_thread_makes_it_readable() {
 }
 
 #[test]
+fn a_wake_from_another_thread_arrives_among_tasks_that_never_rest() {
+    let _guard = kit::watchdog(10);
+    let gate = Gate::new();
+    let passed = gate.pass();
+    let mut driver = Driver::new(async {
+        drop(spawn(async {
+            loop {
+                yield_now().await;
+            }
+        }));
+        passed.await;
+    })
+    .unwrap();
+    assert!(driver.turn().is_pending());
+    on_thread(move || gate.open());
+    while driver.turn().is_pending() {}
+}
+
+#[test]
 fn a_wake_between_two_turns_makes_it_readable() {
     let _guard = kit::watchdog(10);
     let gate = Gate::new();
@@ -210,6 +229,49 @@ fn what_is_left_is_dropped_in_order() {
     assert!(log.borrow().is_empty());
     drop(driver);
     assert_eq!(*log.borrow(), ["root", "first", "second"]);
+}
+
+#[test]
+fn what_is_dropped_with_it_may_spawn() {
+    let _guard = kit::watchdog(10);
+    let spawned = Rc::new(RefCell::new(Vec::new()));
+    let theirs = Rc::clone(&spawned);
+    let root = on_drop(move || {
+        theirs.borrow_mut().push(spawn(async {}));
+        let theirs = Rc::clone(&theirs);
+        let late = on_drop(move || theirs.borrow_mut().push(spawn(async {})));
+        drop(spawn(async move { drop(late) }));
+    });
+    let mut driver = Driver::new(async move {
+        let _root = root;
+        pending::<()>().await;
+    })
+    .unwrap();
+    assert!(driver.turn().is_pending());
+    drop(driver);
+    let spawned = spawned.take();
+    assert_eq!(spawned.len(), 2, "by the future, and by a task that was left");
+    for task in spawned {
+        assert!(block_on(task).unwrap_err().is_aborted());
+    }
+}
+
+#[test]
+fn a_panic_of_what_is_left_goes_to_who_drops() {
+    let _guard = kit::watchdog(10);
+    let mut driver = Driver::new(async {
+        let bomb = on_drop(|| panic!("in a destructor"));
+        drop(spawn(async move {
+            let _bomb = bomb;
+            pending::<()>().await;
+        }));
+        pending::<()>().await;
+    })
+    .unwrap();
+    assert!(driver.turn().is_pending());
+    let panicked = catch_unwind(AssertUnwindSafe(|| drop(driver))).unwrap_err();
+    assert_eq!(message(&*panicked), "in a destructor");
+    block_on(sleep(millis(1)));
 }
 
 #[test]

@@ -21,12 +21,15 @@ pub(crate) fn cases() -> Vec<kit::Case> {
         ("hundred_that_were_dropped", hundred_that_were_dropped),
         ("dropped_after_its_end", dropped_after_its_end),
         ("dropped_outside_of_the_loop", dropped_outside_of_the_loop),
+        ("as_few_as_eight_are_looked_at", as_few_as_eight_are_looked_at),
+        ("many_that_run_are_looked_at_seldom", many_that_run_are_looked_at_seldom),
         ("few_are_left_by_many_starts", few_are_left_by_many_starts),
         ("alive_when_the_loop_ends", alive_when_the_loop_ends),
         ("ended_after_the_last_loop", ended_after_the_last_loop),
         ("dropped_in_a_nested_loop", dropped_in_a_nested_loop),
         ("dropped_on_another_thread", dropped_on_another_thread),
         ("dropped_in_the_loop_of_another_thread", dropped_in_the_loop_of_another_thread),
+        ("watched_by_a_loop_that_ends", watched_by_a_loop_that_ends),
         ("dropped_where_the_thread_ends", dropped_where_the_thread_ends),
         ("dropped_while_another_thread_waits", dropped_while_another_thread_waits),
         ("kill_while_status_waits", kill_while_status_waits),
@@ -101,6 +104,34 @@ fn dropped_outside_of_the_loop() {
     assert_eq!(children::children(), [], "reaped by the next start");
 }
 
+fn as_few_as_eight_are_looked_at() {
+    let herd = Herd::new();
+    drop(start_all(&herd, 8));
+    herd.end();
+    until_zombies(8);
+    let mut last = start("exit 0");
+    until_ended(last.id());
+    assert!(last.try_status().unwrap().is_some());
+    assert_eq!(children::children(), []);
+}
+
+/// Not by each start, but when they have doubled: each is looked at about once for each drop.
+fn many_that_run_are_looked_at_seldom() {
+    let (herd, others) = (Herd::new(), Herd::new());
+    let start = |herd: &Herd, count| (0..count).for_each(|_| drop(start_all(herd, 1)));
+    // The ninth start looks at eight, and the seventeenth at sixteen.
+    start(&herd, 17);
+    start(&others, 10);
+    others.end();
+    until_zombies(10);
+    start(&herd, 5);
+    assert_eq!(kit::zombies().len(), 10, "there are not yet twice as many");
+    start(&herd, 1);
+    assert_eq!(kit::zombies().len(), 0);
+    herd.end();
+    until_none_is_left();
+}
+
 fn few_are_left_by_many_starts() {
     for _ in 0..100 {
         let child = start("exit 0");
@@ -170,6 +201,31 @@ fn dropped_in_the_loop_of_another_thread() {
         until_none_is_left();
     });
     there.join().unwrap();
+}
+
+/// Others have begun and ended meanwhile, and then the loop ends that watched them: the next one has
+/// to.
+fn watched_by_a_loop_that_ends() {
+    let herd = Herd::new();
+    let (dropped, are_dropped) = mpsc::channel();
+    let gate = kit::futures::Gate::new();
+    let (pass, all) = (gate.pass(), start_all(&herd, 3));
+    let there = thread::spawn(move || {
+        block_on(async {
+            drop(all);
+            dropped.send(()).unwrap();
+            pass.await;
+        });
+    });
+    are_dropped.recv().unwrap();
+    for _ in 0..2 {
+        block_on(sleep(millis(1)));
+    }
+    gate.open();
+    there.join().unwrap();
+    herd.end();
+    until_zombies(3);
+    until_none_is_left();
 }
 
 fn dropped_where_the_thread_ends() {

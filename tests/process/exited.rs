@@ -33,6 +33,7 @@ pub(crate) fn cases() -> Vec<kit::Case> {
         ("nobody_has_the_number", nobody_has_the_number),
         ("number_of_a_thread", number_of_a_thread),
         ("exited_waits_for_who_had_the_number", exited_waits_for_who_had_the_number),
+        ("dropped_before_the_end_nothing_is_left", dropped_before_the_end),
         ("status_taken_while_it_is_awaited", status_taken_while_it_is_awaited),
         ("status_taken_before_it_is_awaited", status_taken_before_it_is_awaited),
         ("sigchld_ignored", sigchld_ignored),
@@ -127,7 +128,9 @@ fn number_of_a_thread() {
     let (stop, wait) = mpsc::channel::<()>();
     let thread = thread::spawn(move || wait.recv());
     let number = kit::thread_masks().into_keys().find(|&id| id != keys::own_pid()).unwrap();
-    assert!(at_once(exited(number as u32)).is_err());
+    let error = at_once(exited(number as u32)).unwrap_err();
+    let blames_the_system = error.kind() == ErrorKind::Unsupported;
+    assert_eq!(blames_the_system, !has_pidfd(), "{error}");
     drop(stop);
     assert!(thread.join().unwrap().is_err());
 }
@@ -140,6 +143,24 @@ fn exited_waits_for_who_had_the_number() {
     soon(child.status()).unwrap();
     // Reaped by now, and the number may be anybody's.
     soon(wait).unwrap();
+}
+
+fn dropped_before_the_end() {
+    let mut child = start_waiting(0);
+    let pid = child.id();
+    let wait_a_while = || {
+        assert!(block_on(timeout(millis(5), exited(pid))).is_err());
+        drop(exited(pid));
+    };
+    // What the thread keeps is made before.
+    wait_a_while();
+    let open = kit::open_fds();
+    (0..10).for_each(|_| wait_a_while());
+    assert_eq!(kit::open_fds(), open);
+    let_go(&mut child);
+    assert!(soon(child.status()).unwrap().success());
+    drop(child);
+    assert!(kit::disposition(libc::SIGCHLD).is_default());
 }
 
 /// Asserts that what is said of a child whose status is gone is an error, now and ever after.

@@ -20,6 +20,7 @@ pub(crate) fn cases() -> Vec<kit::Case> {
         ("each_lack_of_descriptors_with_pipes", each_lack_of_descriptors_with_pipes),
         ("status_without_descriptors_can_be_asked_again", status_without_descriptors),
         ("no_room_in_epoll_at_status", no_room_in_epoll_at_status),
+        ("no_room_in_epoll_at_drop", no_room_in_epoll_at_drop),
         ("no_eventfd_starts_nothing", no_eventfd_starts_nothing),
         ("no_pipe_for_signals", no_pipe_for_signals),
         ("no_signalfd", no_signalfd),
@@ -139,6 +140,23 @@ fn no_room_in_epoll_at_status() {
         let again = part().env("REFUSED", "").strace_with(&["-e", &inject]);
         again.expect("strace is there").0.assert_success();
     }
+}
+
+// E10: what cannot be watched where it is dropped is reaped when others are started.
+fn no_room_in_epoll_at_drop() {
+    let herd = Herd::new();
+    let all: Vec<_> = (0..10).map(|_| herd.command().spawn().unwrap()).collect();
+    block_on(async {
+        sleep(millis(1)).await;
+        kit::refuse_when(libc::SYS_epoll_ctl, 1, libc::EPOLL_CTL_ADD as u32, libc::ENOSPC);
+        drop(all);
+        herd.end();
+        kit::eventually("all have ended", || kit::zombies().len() == 10);
+        let mut last = start("exit 2");
+        until_ended(last.id());
+        assert_code(last.try_status().unwrap().unwrap(), 2);
+    });
+    assert_eq!(children::children(), []);
 }
 
 // E10

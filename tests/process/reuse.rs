@@ -5,7 +5,7 @@
 use crate::kit;
 use crate::kit::children;
 use crate::kit::keys;
-use children::{is_alive, millis, sh, soon, start, until_ended, until_gone};
+use children::{is_alive, let_go, millis, sh, soon, start, start_waiting, until_ended, until_gone};
 use selio::process::{Child, exited};
 use std::fs::File;
 use std::io::{Read, Write};
@@ -23,6 +23,7 @@ pub(crate) fn cases() -> Vec<kit::Case> {
         ("stranger_where_sigchld_is_ignored", stranger_where_sigchld_is_ignored),
         ("status_is_not_the_strangers", status_is_not_the_strangers),
         ("exited_is_told_of_the_first_one", exited_is_told_of_the_first_one),
+        ("exited_without_room_is_told_of_the_first_one", exited_without_room),
         ("next_child_with_the_same_number", next_child_with_the_same_number),
     ])
 }
@@ -202,12 +203,28 @@ fn status_is_not_the_strangers() {
 
 fn exited_is_told_of_the_first_one() {
     let _turn = kit::choose_alone();
-    let mut child = start("exit 0");
+    let mut child = start_waiting(0);
     let pid = child.id();
     let wait = exited(pid);
+    let_go(&mut child);
     // Its signal has come by then, and no loop has seen it when the child is reaped.
     until_ended(pid);
     soon(child.status()).unwrap();
+    let stranger = Stranger::with_number(pid);
+    soon(wait).unwrap();
+    stranger.assert_unharmed();
+}
+
+// The child has a pidfd, if there are any, and who waits for its end has none.
+fn exited_without_room() {
+    let _turn = kit::choose_alone();
+    let mut child = start_waiting(0);
+    let pid = child.id();
+    kit::refuse(&[(libc::SYS_pidfd_open, libc::EMFILE)]);
+    let wait = exited(pid);
+    let_go(&mut child);
+    until_ended(pid);
+    assert!(child.try_status().unwrap().is_some());
     let stranger = Stranger::with_number(pid);
     soon(wait).unwrap();
     stranger.assert_unharmed();

@@ -22,9 +22,15 @@ pub(crate) fn cases() -> Vec<kit::Case> {
         kit::case("a_wake_that_writes_late_is_no_loss", a_wake_that_writes_late_is_no_loss),
         kit::case("a_call_after_another_allocates_nothing", a_call_after_another_allocates_nothing),
         kit::case("what_has_become_large_is_not_kept", what_has_become_large_is_not_kept),
+        kit::case("many_that_waited_leave_no_room", many_that_waited_leave_no_room),
+        kit::case("each_of_many_tasks_is_one_allocation", each_of_many_tasks_is_one_allocation),
+        kit::case("a_wake_after_the_end_is_kept_nowhere", a_wake_after_the_end_is_kept_nowhere),
+        kit::case("handles_that_are_gone_leave_nothing", handles_that_are_gone_leave_nothing),
+        kit::case("wakes_after_a_timers_write_nothing", wakes_after_a_timers_write_nothing),
         kit::case("_threads_wake", part_threads_wake),
         kit::case("_tasks_wake", part_tasks_wake),
         kit::case("_outer_is_woken", part_outer_is_woken),
+        kit::case("_is_woken_after_a_timer", part_is_woken_after_a_timer),
         kit::case("_is_ready", part_is_ready),
         kit::case("_wakes_in_the_gap", part_wakes_in_the_gap),
     ]
@@ -164,6 +170,24 @@ fn wakes_of_an_outer_call_write_nothing() {
     assert_eq!(eventfd_writes(&trace), 0);
 }
 
+fn part_is_woken_after_a_timer() {
+    block_on(async {
+        let gate = Gate::new();
+        let waiting = spawn(gate.pass());
+        sleep(Duration::from_millis(1)).await;
+        kit::mark("begin");
+        futures::on_thread(move || gate.open());
+        kit::mark("end");
+        waiting.await.unwrap();
+    });
+}
+
+// B08: it has slept, but something else has ended that.
+fn wakes_after_a_timers_write_nothing() {
+    let trace = traced("_is_woken_after_a_timer", &[]);
+    assert_eq!(eventfd_writes(&trace), 0, "the loop is up");
+}
+
 fn part_is_ready() {
     assert_eq!(block_on(async { 1 }), 1);
     kit::mark("begin");
@@ -254,4 +278,69 @@ fn what_has_become_large_is_not_kept() {
     many(100_000);
     let more = kit::allocated_bytes().saturating_sub(before);
     assert!(more < 100_000, "{more} bytes are kept");
+}
+
+/// As above, where there were few in the queue at any time.
+fn many_that_waited_leave_no_room() {
+    const TASKS: usize = 50_000;
+    let many = |tasks: usize| {
+        block_on(async {
+            let mut waiting = Vec::new();
+            for _ in 0..tasks {
+                let gate = Gate::new();
+                waiting.push((spawn(gate.pass()), gate));
+                yield_now().await;
+            }
+            for (task, gate) in waiting {
+                gate.open();
+                task.await.unwrap();
+            }
+        });
+    };
+    (0..3).for_each(|_| many(1));
+    let before = kit::allocated_bytes();
+    many(TASKS);
+    let more = kit::allocated_bytes().saturating_sub(before);
+    assert!(more < TASKS, "{more} bytes are kept");
+}
+
+fn each_of_many_tasks_is_one_allocation() {
+    const TASKS: usize = 10_000;
+    let spawned = || {
+        block_on(async {
+            (0..TASKS).for_each(|_| drop(spawn(async {})));
+            yield_now().await;
+        });
+    };
+    let more = allocations_of(spawned) - TASKS;
+    // The table grows by a quarter, and the queue doubles.
+    assert!(more < 100, "{more} more for {TASKS} tasks");
+}
+
+fn a_wake_after_the_end_is_kept_nowhere() {
+    let wakers: Vec<_> = (0..100).map(|_| block_on(own_waker())).collect();
+    let (bytes, allocations) = (kit::allocated_bytes(), kit::allocations());
+    wakers.iter().for_each(Waker::wake_by_ref);
+    assert_eq!((kit::allocated_bytes(), kit::allocations()), (bytes, allocations));
+}
+
+/// A `block_on` may run for months, and make a handle for each order.
+fn handles_that_are_gone_leave_nothing() {
+    block_on(async {
+        let round = async |rounds: usize| {
+            for _ in 0..rounds {
+                // Gone before who serves it was polled first, and after it.
+                drop(selio::handle());
+                let handle = selio::handle();
+                yield_now().await;
+                drop(handle);
+                yield_now().await;
+            }
+        };
+        round(10).await;
+        let before = kit::allocated_bytes();
+        round(1_000).await;
+        let more = kit::allocated_bytes().saturating_sub(before);
+        assert!(more < 10_000, "{more} bytes are left of 2,000 handles");
+    });
 }

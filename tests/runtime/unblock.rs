@@ -185,8 +185,10 @@ fn a_hostile_waker_costs_no_thread() {
 
 fn it_works_outside_of_block_on() {
     let (counting, waker) = CountingWaker::new();
-    let mut work = unblock(|| thread::sleep(Duration::from_millis(5)));
+    let (done, is_done) = mpsc::channel();
+    let mut work = unblock(move || is_done.recv().unwrap());
     assert!(poll_with(&mut work, &waker).is_pending());
+    done.send(()).unwrap();
     kit::eventually("it is woken", || counting.wakes() == 1);
     assert!(poll_with(&mut work, &waker).is_ready());
     assert!(catch_unwind(AssertUnwindSafe(|| poll_with(&mut work, &waker))).is_err());

@@ -86,12 +86,13 @@ fn a_delivery_costs_few_calls() {
     assert!((100..=100 + waits(&counts)).contains(&count("read")), "{counts:?}");
     assert_eq!((count("epoll_ctl"), count("signalfd4")), (0, 0), "{counts:?}");
     // To a thread that sleeps: one wait, which the signal interrupts, or the signalfd ends, which is
-    // readable until the handler runs. Then it is read too, in vain.
+    // readable until the handler runs. Then it is read too, in vain. On a busy machine a signal may come
+    // before it has fallen asleep.
     let counts = trace.between("asleep", "done").counts();
     let count = |call: &str| counts.get(call).copied().unwrap_or(0);
     assert_eq!(count("write"), 100, "{counts:?}");
     assert!((100..=200).contains(&count("read")), "{counts:?}");
-    assert!((100..=210).contains(&waits(&counts)), "{counts:?}");
+    assert!((1..=210).contains(&waits(&counts)), "{counts:?}");
     assert_eq!((count("epoll_ctl"), count("signalfd4")), (0, 0), "{counts:?}");
 }
 

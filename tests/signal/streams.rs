@@ -4,7 +4,7 @@ use crate::kit;
 use crate::kit::deliveries;
 use crate::kit::keys;
 use deliveries::{
-    assert_silent, next, numbers, own_uid, poll, queue, raise_here, rest, settle, values,
+    assert_silent, next, numbers, own_uid, poll, poll_here, queue, raise_here, rest, settle, values,
 };
 use futures_core::FusedStream;
 use keys::{NOW, millis, one_key, own_pid, raise};
@@ -26,6 +26,7 @@ pub(crate) fn cases() -> Vec<kit::Case> {
         ("what_was_removed_is_forgotten", what_was_removed_is_forgotten),
         ("every_stream_gets_each_delivery", every_stream_gets_each_delivery),
         ("each_stream_gets_what_it_wants", each_stream_gets_what_it_wants),
+        ("first_polled_after_it_has_come", first_polled_after_it_has_come),
         ("one_of_two_is_dropped", one_of_two_is_dropped),
         ("beside_a_registered_signal", beside_a_registered_signal),
         ("beside_children_without_pidfds", beside_children_without_pidfds),
@@ -55,6 +56,19 @@ const REFUSED: [i32; 13] = [
     33,
     128,
 ];
+
+/// The handler has interrupted this thread, which has not asked the kernel since.
+fn first_polled_after_it_has_come() {
+    let mut waits = Signals::new([SIGUSR1]).unwrap();
+    let mut late = Signals::new([SIGUSR1]).unwrap();
+    block_on(async {
+        assert!(poll_here(&mut waits, Waker::noop()).is_pending());
+        sleep(millis(1)).await;
+        raise_here(SIGUSR1);
+        assert!(poll_here(&mut late, Waker::noop()).is_ready());
+        assert!(poll_here(&mut waits, Waker::noop()).is_ready());
+    });
+}
 
 // D08
 fn numbers_that_cannot_be_waited_for() {
