@@ -70,7 +70,7 @@ MUTATIONS = [
     Mutation("shared-waker-goes-round", SCHEDULER, "Arc::strong_count(&self.task) > 2", "Arc::strong_count(&self.task) > 3", ["wake_spare"]),
     Mutation("no-fence-after-last-clone", SCHEDULER, "fence(Ordering::Acquire);", "", ["wake_spare", "wake_task"]),
     Mutation("root-goes-round", SCHEDULER, "!self.root.is_shared()", "true", ["wake_after_end"]),
-    Mutation("former-root-is-polled", SCHEDULER, "self.root.task.id() == Some(id)", "true", ["wake_after_end"]),
+    Mutation("former-root-is-polled", SCHEDULER, "self.root.task.id() == id", "true", ["wake_after_end"]),
     # The queues and the sleep.
     Mutation("other-executors-queue", SCHEDULER, "ptr::eq(&*it.remote, self)", "true", ["abort"]),
     Mutation("sleeper-not-woken", SCHEDULER, "_ = wakeup.wake();", "_ = wakeup;", WAKES),
