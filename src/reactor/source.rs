@@ -573,6 +573,8 @@ mod tests {
         reactor.lends.store(false, Ordering::Relaxed);
         assert!(!end(drive().unwrap()), "there was no guest");
         reactor.unregister(source.fd());
+        // The thread is to let go of it.
+        drop(drive().unwrap());
     }
 
     #[test]

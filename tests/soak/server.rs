@@ -9,9 +9,13 @@ use selio::time::sleep;
 use selio::{Timer, block_on, spawn};
 use std::cell::Cell;
 use std::fs::File;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::os::fd::AsRawFd;
+use std::pin::pin;
 use std::rc::Rc;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 /// What all tasks of the server share.
@@ -134,21 +138,54 @@ async fn listen(world: Rc<World>, mut signals: Signals) {
     }
 }
 
-/// A timer that is late tells of a loop that stands still.
+/// A timer that goes off late tells of a loop that stands still. Its task has its turn after those that
+/// were ready before, which are many when there are many connections.
 async fn canary(world: Rc<World>) {
     loop {
-        let begun = (waited_for_a_core(), world.counts.get("starting_us"));
+        let begun =
+            (waited_for_a_core(), world.counts.get("starting_us"), world.counts.get("connections"));
         let due = Instant::now() + Duration::from_millis(5);
-        Timer::at(due).await;
+        let went_off = when_woken(Timer::at(due)).await.saturating_duration_since(due);
         let late = due.elapsed();
         let waited = waited_for_a_core().zip(begun.0).map_or(late, |(now, then)| now - then);
         // To start a child is one call, which ends when the child has a core and has begun.
         let started = Duration::from_micros(world.counts.get("starting_us") - begun.1);
-        let late = late.saturating_sub(waited).saturating_sub(started);
+        let connections = begun.2.max(world.counts.get("connections"));
+        let before = Duration::from_micros(20 * connections);
         world.counts.add("ticks", 1);
-        world.counts.add("late_ticks", u64::from(late > Duration::from_millis(10)));
-        world.counts.raise("latest_us", late.as_micros() as u64);
+        let note = |late_ones, latest, late: Duration, bound| {
+            let late = late.saturating_sub(waited + started);
+            world.counts.add(late_ones, u64::from(late > bound));
+            world.counts.raise(latest, late.as_micros() as u64);
+        };
+        note("late_ticks", "latest_us", went_off, SOON);
+        note("late_turns", "latest_turn_us", late, SOON + before);
     }
+}
+
+/// How late a timer may go off on a free core.
+const SOON: Duration = Duration::from_millis(10);
+
+/// When a timer's task was woken, which is before its turn comes.
+async fn when_woken(timer: Timer) -> Instant {
+    struct Note {
+        woken: OnceLock<Instant>,
+        task: Waker,
+    }
+
+    impl Wake for Note {
+        fn wake(self: Arc<Self>) {
+            _ = self.woken.set(Instant::now());
+            self.task.wake_by_ref();
+        }
+    }
+
+    let mut timer = pin!(timer);
+    let task = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
+    let note = Arc::new(Note { woken: OnceLock::new(), task });
+    let waker = Waker::from(Arc::clone(&note));
+    poll_fn(|_| timer.as_mut().poll(&mut Context::from_waker(&waker))).await;
+    *note.woken.get_or_init(Instant::now)
 }
 
 /// How long this thread could have run and had no core to run on; `None` if that cannot be told,
