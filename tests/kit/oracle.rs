@@ -61,12 +61,12 @@ pub fn assert_at_least(elapsed: Duration, low: Duration) {
     assert!(elapsed < high, "far too late: {elapsed:?} instead of {low:?}");
 }
 
-/// Asserts that something comes true, asking every millisecond for 5 s.
+/// Asserts that something comes true, asking every millisecond for five seconds.
 #[track_caller]
 pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
-    let start = Instant::now();
+    let (start, limit) = (Instant::now(), patience(5));
     while !holds() {
-        assert!(start.elapsed() < patience(5), "not in 5 s: {what}");
+        assert!(start.elapsed() < limit, "not in {limit:?}: {what}");
         std::thread::sleep(Duration::from_millis(1));
     }
 }

@@ -15,7 +15,7 @@ use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::task::Waker;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -294,13 +294,22 @@ fn a_child_of_a_clone() {
             block_on(yield_now());
         }
     };
-    let waker = kit::hostile().on_clone(forks).waker();
-    let polled = block_on(async {
-        let mut timer = Timer::after(Duration::from_secs(3600));
-        assert!(kit::poll_with(&mut timer, Waker::noop()).is_pending());
-        catch_unwind(AssertUnwindSafe(|| kit::poll_with(&mut timer, &waker).is_pending()))
-    });
-    let waits = matches!(polled, Ok(true));
+    let woken = Arc::new(AtomicBool::new(false));
+    let notes = Arc::clone(&woken);
+    let waker =
+        kit::hostile().on_clone(forks).on_wake(move || notes.store(true, Ordering::Relaxed));
+    let waker = waker.waker();
+    let keeps = || {
+        block_on(async {
+            let mut timer = Timer::after(Duration::from_millis(50));
+            assert!(kit::poll_with(&mut timer, Waker::noop()).is_pending());
+            // It may take the child so long to come here that the timer has gone off.
+            let waits = kit::poll_with(&mut timer, &waker).is_pending();
+            block_on(sleep(Duration::from_millis(60)));
+            !waits || woken.load(Ordering::Relaxed)
+        })
+    };
+    let waits = catch_unwind(AssertUnwindSafe(keeps)).unwrap_or(false);
     let child = forked.load(Ordering::Relaxed);
     if child == 0 {
         // SAFETY: the call does not return. Nothing of the parent's is to be dropped in the child.

@@ -45,6 +45,7 @@ impl Report {
         assert_eq!(self.get("accepted"), sent.get("connected"), "a connection is missing: {self}");
         // On a free core none is late. A busy one is slow in all it does, and a loop that stands still is
         // late for every tick.
+        assert!(self.get("told") >= self.get("ticks"), "most ticks cannot be told of: {self}");
         for late in ["late_ticks", "late_turns"] {
             assert!(self.get(late) <= 5 + self.get("ticks") / 50, "the canary comes late: {self}");
         }

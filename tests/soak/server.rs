@@ -145,37 +145,55 @@ async fn canary(world: Rc<World>) {
         let begun =
             (waited_for_a_core(), world.counts.get("starting_us"), world.counts.get("connections"));
         let due = Instant::now() + Duration::from_millis(5);
-        let went_off = when_woken(Timer::at(due)).await.saturating_duration_since(due);
-        let late = due.elapsed();
-        let waited = waited_for_a_core().zip(begun.0).map_or(late, |(now, then)| now - then);
+        let woken = when_woken(Timer::at(due)).await;
+        let turn = Moment::now();
         // To start a child is one call, which ends when the child has a core and has begun.
         let started = Duration::from_micros(world.counts.get("starting_us") - begun.1);
         let connections = begun.2.max(world.counts.get("connections"));
         let before = Duration::from_micros(20 * connections);
         world.counts.add("ticks", 1);
-        let note = |late_ones, latest, late: Duration, bound| {
-            let late = late.saturating_sub(waited + started);
-            world.counts.add(late_ones, u64::from(late > bound));
+        let note = |late_ones, latest, moment: Moment, bound| {
+            // Without a descriptor it cannot be told.
+            let Some((then, now)) = begun.0.zip(moment.waited) else { return };
+            let late = moment.at.saturating_duration_since(due);
+            let late = late.saturating_sub(now.saturating_sub(then) + started);
+            world.counts.add("told", 1);
+            world
+                .counts
+                .add(late_ones, u64::from(late > bound * kit::patience(1).as_secs() as u32));
             world.counts.raise(latest, late.as_micros() as u64);
         };
-        note("late_ticks", "latest_us", went_off, SOON);
-        note("late_turns", "latest_turn_us", late, SOON + before);
+        note("late_ticks", "latest_us", woken, SOON);
+        note("late_turns", "latest_turn_us", turn, SOON + before);
     }
 }
 
 /// How late a timer may go off on a free core.
 const SOON: Duration = Duration::from_millis(10);
 
+#[derive(Debug, Clone, Copy)]
+struct Moment {
+    at: Instant,
+    /// See [`waited_for_a_core`].
+    waited: Option<Duration>,
+}
+
+impl Moment {
+    fn now() -> Self {
+        Moment { at: Instant::now(), waited: waited_for_a_core() }
+    }
+}
+
 /// When a timer's task was woken, which is before its turn comes.
-async fn when_woken(timer: Timer) -> Instant {
+async fn when_woken(timer: Timer) -> Moment {
     struct Note {
-        woken: OnceLock<Instant>,
+        woken: OnceLock<Moment>,
         task: Waker,
     }
 
     impl Wake for Note {
         fn wake(self: Arc<Self>) {
-            _ = self.woken.set(Instant::now());
+            _ = self.woken.set(Moment::now());
             self.task.wake_by_ref();
         }
     }
@@ -185,7 +203,7 @@ async fn when_woken(timer: Timer) -> Instant {
     let note = Arc::new(Note { woken: OnceLock::new(), task });
     let waker = Waker::from(Arc::clone(&note));
     poll_fn(|_| timer.as_mut().poll(&mut Context::from_waker(&waker))).await;
-    *note.woken.get_or_init(Instant::now)
+    *note.woken.get_or_init(Moment::now)
 }
 
 /// How long this thread could have run and had no core to run on; `None` if that cannot be told,
