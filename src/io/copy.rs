@@ -179,17 +179,21 @@ impl<R: AsFd, W: AsFd> Transfer<'_, R, W> {
     /// moves although there is something to read.
     fn fill(&self) -> io::Result<Option<(Pipe, usize)>> {
         let Ok(pipe) = take_pipe() else { return Ok(None) };
-        match pipe.fill(self.from.fd(), CAPACITY) {
+        let from = self.from.fd();
+        let mut filled = pipe.fill(from, CAPACITY);
+        // The pipe was empty, and is: if the call would block, that is due to the source. A stream that
+        // is known to have no urgent data need not be asked.
+        let asks = filled.as_ref().is_err_and(would_block) && !self.from.source().trusts_short();
+        let is_readable = asks && descriptor::is_readable(from)?;
+        if is_readable {
+            // What has come since moves; what does not is urgent.
+            filled = pipe.fill(from, CAPACITY);
+        }
+        match filled {
             Ok(filled) => Ok(Some((pipe, filled))),
             Err(error) => {
-                // It was empty, and is: if the call would block, that is due to the source.
                 give_back(pipe);
-                // A stream that is known to have no urgent data need not be asked.
-                let asks = would_block(&error) && !self.from.source().trusts_short();
-                if asks && descriptor::is_readable(self.from.fd())? {
-                    return Ok(None);
-                }
-                Err(error)
+                if is_readable && would_block(&error) { Ok(None) } else { Err(error) }
             }
         }
     }
