@@ -140,22 +140,39 @@ static void forget(pid_t tid) {
             threads[i] = threads[--thread_count];
 }
 
-static int count_entries(const char *kind) {
-    char path[64];
-    snprintf(path, sizeof path, "/proc/%d/%s", program, kind);
+/* The threads that have not ended: who is dead waits for us to look. */
+static int count_threads(void) {
+    char path[320], line[256];
+    snprintf(path, sizeof path, "/proc/%d/task", program);
     DIR *directory = opendir(path);
-    int count = -2; /* . and .. */
-    while (directory && readdir(directory))
-        count++;
+    int count = 0;
+    for (struct dirent *entry; directory && (entry = readdir(directory));) {
+        snprintf(path, sizeof path, "/proc/%d/task/%s/stat", program, entry->d_name);
+        FILE *stat = fopen(path, "r");
+        char *name_end = stat && fgets(line, sizeof line, stat) ? strrchr(line, ')') : NULL;
+        count += name_end && !strchr("ZX", name_end[2]);
+        if (stat)
+            fclose(stat);
+    }
     if (directory)
         closedir(directory);
+    return count;
+}
+
+/* One that has been joined may still be on its way out. */
+static int threads_left(void) {
+    int count = count_threads();
+    for (int i = 0; count > 1 && i < 20; i++) {
+        usleep(1000);
+        count = count_threads();
+    }
     return count;
 }
 
 /* What is left when the program ends: its descriptors, threads, and the children that it has not reaped. */
 static void tell_what_is_left(void) {
     char path[64], target[256];
-    fprintf(report, "threads %d\n", count_entries("task"));
+    fprintf(report, "threads %d\n", threads_left());
     for (int fd = 0; fd < 256; fd++) {
         snprintf(path, sizeof path, "/proc/%d/fd/%d", program, fd);
         ssize_t length = readlink(path, target, sizeof target - 1);
