@@ -57,6 +57,8 @@ fn counted_cases() -> Vec<kit::Case> {
         case("a_forked_child_has_pipes_of_its_own", a_forked_child_has_pipes_of_its_own),
         case("a_message_costs_few_calls", a_message_costs_few_calls),
         case("_passes_messages", part_passes_messages),
+        case("what_has_come_since_a_splice_is_spliced", what_has_come_since),
+        case("_copies_what_is_there", part_copies_what_is_there),
         case("a_pipe_is_spliced_whoever_is_slow", a_pipe_is_spliced),
         case("_splices_a_pipe", part_splices_a_pipe),
     ]
@@ -433,6 +435,30 @@ fn part_passes_messages() {
         }
         kit::mark("end");
     });
+}
+
+/// The first splice finds nothing, and then there is something: that it is not urgent is seen by
+/// another one.
+fn what_has_come_since() {
+    let inject = ["-e", "inject=splice:error=EAGAIN:when=1"];
+    let Some((ended, trace)) = kit::rerun("_copies_what_is_there").strace_with(&inject) else {
+        kit::pass_over("strace is missing or not permitted");
+    };
+    ended.assert_success();
+    let trace = trace.between("begin", "end");
+    assert_eq!(trace.count("poll"), 1, "it asks");
+    assert_eq!(trace.count("read"), 1, "the one that tells the end");
+}
+
+fn part_copies_what_is_there() {
+    let ((mut far, from), (to, mut heard)) = (kit::tcp_pair(), kit::tcp_pair());
+    let (from, to) = (Async::new(from).unwrap(), Async::new(to).unwrap());
+    far.write_all(b"a message").unwrap();
+    drop(far);
+    kit::mark("begin");
+    assert_eq!(soon(copy(&from, &to)).unwrap(), 9);
+    kit::mark("end");
+    heard.read_exact(&mut [0; 9]).unwrap();
 }
 
 fn a_pipe_is_spliced() {
