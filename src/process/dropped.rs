@@ -17,7 +17,8 @@ use crate::signal::Port;
 use crate::sys::fork::PerProcess;
 use crate::sys::lock::{Guard, Lock};
 
-/// How many children may have been dropped before somebody looks whether they have ended.
+/// How many children may have been dropped before somebody looks whether they have ended. The tests of
+/// `tests/process/drop.rs` count on it.
 const FEWEST_TO_SWEEP: usize = 8;
 
 static DROPPED: PerProcess<Lock<Dropped>> = PerProcess::new();

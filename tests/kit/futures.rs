@@ -43,6 +43,15 @@ impl Gate {
         !self.0.waiting.lock().unwrap().is_empty()
     }
 
+    /// A thread that opens it once somebody waits.
+    pub fn opener(&self) -> thread::JoinHandle<()> {
+        let gate = self.clone();
+        thread::spawn(move || {
+            super::eventually("somebody waits", || gate.is_awaited());
+            gate.open();
+        })
+    }
+
     /// Waits until it is open.
     pub fn pass(&self) -> impl Future<Output = ()> + use<> {
         let gate = Arc::clone(&self.0);
