@@ -23,6 +23,9 @@ static ALLOCATOR: kit::CountingAllocator = kit::CountingAllocator;
 /// With this variable the binary is a runner of cases that pass, fail and hang, for `the_report`.
 const DEMO_VARIABLE: &str = "SELIO_TEST_KIT_DEMO";
 
+/// How many lines each of two writers has.
+const LINES: usize = 1000;
+
 fn main() {
     if std::env::var_os(DEMO_VARIABLE).is_some() {
         return kit::run_cases(&[
@@ -43,6 +46,7 @@ fn runner_cases() -> Vec<kit::Case> {
         case("a_panicking_case_fails", a_panicking_case_fails),
         case("a_case_that_dies_by_a_signal", a_case_that_dies_by_a_signal),
         case("a_case_that_is_passed_over", a_case_that_is_passed_over),
+        case("nothing_written_is_lost", nothing_written_is_lost),
         case("what_a_case_leaves_behind_ends", what_a_case_leaves_behind_ends),
         case("the_report", the_report),
         case("the_arguments", the_arguments),
@@ -85,6 +89,7 @@ fn parts() -> Vec<kit::Case> {
         case("_panics", part_panics),
         case("_aborts", || std::process::abort()),
         case("_is_passed_over", || kit::pass_over("no such thing here")),
+        case("_two_write", part_two_write),
         case("_leaves_a_child", part_leaves_a_child),
         case("_starts_under_noise", part_starts_under_noise),
         case("_watchdog", part_watchdog),
@@ -130,6 +135,22 @@ fn a_case_that_is_passed_over() {
     let ended = kit::rerun("_is_passed_over").run();
     assert_eq!(ended.passed_over(), Some("no such thing here"));
     assert!(!ended.success());
+}
+
+fn part_two_write() {
+    let lines = |word| (0..LINES).for_each(|_| println!("{word}"));
+    let child = kit::in_child(|| lines("child"));
+    lines("parent");
+    assert!(kit::wait_status(child).success());
+}
+
+/// What two processes write at a time is kept, all of it.
+fn nothing_written_is_lost() {
+    let ended = kit::rerun("_two_write").run();
+    ended.assert_success();
+    for word in ["child", "parent"] {
+        assert_eq!(ended.output.lines().filter(|&line| line == word).count(), LINES, "{word}");
+    }
 }
 
 fn part_leaves_a_child() {

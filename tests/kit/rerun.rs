@@ -1,14 +1,13 @@
 //! This test binary once more, for one case, under a watchdog.
 
 use super::cases::{PASSED_OVER, PASSED_OVER_STATUS};
+use super::files::nameless_file;
 use super::must;
 use super::strace::{Trace, TraceFile};
 use super::watchdog::{WATCHDOG_SECS, patience};
 use std::env;
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::{Read, Seek};
-use std::os::fd::FromRawFd;
+use std::os::unix::fs::FileExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -167,7 +166,9 @@ impl Ended {
 /// Runs a command in a process group of its own, and kills the group when its time is up.
 pub(super) fn supervise(mut command: Command, secs: u64, show: bool) -> Ended {
     let start = Instant::now();
-    let mut kept = memory_file();
+    // A pipe would make the reader wait for every grandchild that holds it, and in a memory file
+    // those who write at a time write over one another.
+    let kept = nameless_file();
     command.stdin(Stdio::null()).process_group(0);
     if !show {
         command.stdout(kept.try_clone().unwrap());
@@ -187,9 +188,8 @@ pub(super) fn supervise(mut command: Command, secs: u64, show: bool) -> Ended {
     // child has left behind in its group ends with it.
     let _ = super::kill(-(child.id() as i32), libc::SIGKILL);
     let status = child.wait().expect("the child is ours");
-    let mut output = Vec::new();
-    kept.rewind().unwrap();
-    kept.read_to_end(&mut output).unwrap();
+    let mut output = vec![0; kept.metadata().unwrap().len() as usize];
+    kept.read_exact_at(&mut output, 0).unwrap();
     Ended {
         status,
         output: String::from_utf8_lossy(&output).into_owned(),
@@ -208,13 +208,4 @@ fn has_ended(child: &Child) -> bool {
     must("waitid", returned);
     // SAFETY: waitid has filled in the fields of SIGCHLD, or left the zeros.
     unsafe { info.si_pid() != 0 }
-}
-
-/// A file without a name. A pipe would make the reader wait for every grandchild that holds it.
-fn memory_file() -> File {
-    // SAFETY: the name is a C string that lives through the call.
-    let fd = unsafe { libc::memfd_create(c"output".as_ptr(), libc::MFD_CLOEXEC) };
-    must("memfd_create", fd);
-    // SAFETY: the descriptor is new and nobody else's.
-    unsafe { File::from_raw_fd(fd) }
 }
