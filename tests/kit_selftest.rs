@@ -373,8 +373,11 @@ fn a_spin_is_not_quiet() {
             std::hint::spin_loop();
         }
     };
-    assert!(catch_unwind(|| kit::assert_quiet(spin)).is_err());
-    assert!(kit::thread_cpu_time() - before > Duration::from_millis(30));
+    let judged = catch_unwind(|| kit::assert_quiet(spin));
+    if kit::thread_cpu_time() - before < pause / 5 {
+        kit::pass_over("others have the core");
+    }
+    assert!(judged.is_err());
 }
 
 fn a_leaked_descriptor_shows() {
@@ -416,8 +419,9 @@ fn a_blocked_signal_shows() {
     runs.wait();
     kit::block_signal(libc::SIGUSR1);
     assert_eq!(kit::signal_mask(), [libc::SIGUSR1]);
-    let masks: Vec<_> = kit::thread_masks().into_values().collect();
-    assert_eq!(masks, [vec![libc::SIGUSR1], vec![]]);
+    let mut masks: Vec<_> = kit::thread_masks().into_values().collect();
+    masks.sort();
+    assert_eq!(masks, [vec![], vec![libc::SIGUSR1]]);
     kit::unblock_signal(libc::SIGUSR1);
     assert_eq!(kit::signal_mask(), []);
     thread.thread().unpark();

@@ -193,7 +193,7 @@ fn tasks_that_never_rest_leave_the_loop_its_share() {
                 }
             });
         }
-        sleep(millis(20)).await;
+        sleep(millis(100)).await;
     })
     .unwrap();
     let mut turns = 0;

@@ -8,6 +8,7 @@ use std::io::{self, Read, Write};
 use std::net::UdpSocket;
 use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
@@ -124,8 +125,17 @@ fn a_guest_who_comes_when_the_home_has_ended() {
                 true => scope.spawn(leaves_a_waker).join().unwrap(),
                 false => leaves_a_waker(),
             };
-            let guest = scope.spawn(|| block_on(shared.readable()));
-            pause();
+            let (comes, has_come) = mpsc::channel();
+            let theirs = &shared;
+            let guest = scope.spawn(move || {
+                block_on(async {
+                    let mut waits = pin!(theirs.readable());
+                    assert!(poll_with(&mut waits, Waker::noop()).is_pending());
+                    comes.send(()).unwrap();
+                    waits.await
+                })
+            });
+            has_come.recv().unwrap();
             far.write_all(b"x").unwrap();
             guest.join().unwrap().unwrap();
             assert_eq!(home.wakes(), 1, "the first waiter is woken, too");

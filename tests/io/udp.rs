@@ -6,6 +6,7 @@ use selio::time::{sleep, timeout};
 use selio::{block_on, spawn};
 use std::cell::Cell;
 use std::io::ErrorKind;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -45,13 +46,22 @@ fn a_datagram_that_is_too_long_is_an_error_and_the_socket_goes_on() {
     });
 }
 
+/// A socket that hears itself alone, and its address: others are refused as if there were none, and
+/// nobody else gets the number meanwhile.
+async fn deaf() -> (UdpSocket, SocketAddr) {
+    let deaf = socket().await;
+    let address = deaf.local_addr().unwrap();
+    deaf.connect(address).await.unwrap();
+    (deaf, address)
+}
+
 // F11
 #[test]
 fn a_peer_that_is_not_there_is_told_once() {
     let _guard = kit::watchdog(10);
     block_on(async {
         let near = Rc::new(socket().await);
-        let gone = socket().await.local_addr().unwrap();
+        let (_deaf, gone) = deaf().await;
         near.connect(gone).await.unwrap();
         let theirs = Rc::clone(&near);
         let reader = spawn(async move { theirs.recv(&mut [0; 8]).await });
@@ -108,7 +118,7 @@ fn an_error_that_nobody_takes_lets_a_writer_rest() {
     let _guard = kit::watchdog(10);
     block_on(async {
         let near = Rc::new(socket().await);
-        let gone = socket().await.local_addr().unwrap();
+        let (_deaf, gone) = deaf().await;
         near.connect(gone).await.unwrap();
         let tries = Rc::new(Cell::new(0));
         let (theirs, counts) = (Rc::clone(&near), Rc::clone(&tries));

@@ -20,7 +20,7 @@ fn datagram_sockets_have_paths_abstract_names_or_none() {
     let _guard = kit::watchdog(10);
     let place = kit::Directory::new();
     let path = SocketAddr::from_pathname(place.join("socket")).unwrap();
-    let name = SocketAddr::from_abstract_name(format!("selio\0d{}", std::process::id())).unwrap();
+    let name = SocketAddr::from_abstract_name(kit::unique_name("a\0datagram")).unwrap();
     for address in [path, name] {
         block_on(async {
             let server = UnixDatagram::bind_addr(&address).unwrap();
@@ -53,8 +53,8 @@ fn streams_have_paths_abstract_names_or_none() {
     let _guard = kit::watchdog(10);
     let place = kit::Directory::new();
     let path = SocketAddr::from_pathname(place.join("socket")).unwrap();
-    let name = format!("selio\0{}", std::process::id());
-    let longest = [b'x'; 107];
+    let name = kit::unique_name("a\0stream");
+    let longest = format!("{name:x<107}");
     for address in [
         path,
         SocketAddr::from_abstract_name(&name).unwrap(),

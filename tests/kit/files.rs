@@ -3,6 +3,7 @@
 
 use std::ffi::CString;
 use std::fs::{self, File};
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
@@ -35,6 +36,13 @@ impl Drop for Directory {
     fn drop(&mut self) {
         _ = fs::remove_dir_all(&self.0);
     }
+}
+
+/// A name that no other process on the machine has, for what is in no directory.
+pub fn unique_name(kind: &str) -> String {
+    // The seed is the kernel's.
+    let number = RandomState::new().build_hasher().finish();
+    format!("selio {kind} {number:016x}")
 }
 
 /// An empty file without a name, which may be read and written.

@@ -6,7 +6,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 /// The time a test gets unless it asks for another one.
-pub const WATCHDOG_SECS: u64 = 10;
+pub const WATCHDOG_SECS: u64 = 20;
 
 /// Set where everything takes so many times longer, as under a sanitizer.
 const PATIENCE_VARIABLE: &str = "SELIO_TEST_PATIENCE";

@@ -306,9 +306,12 @@ fn become_subreaper() {
 
 // E08
 fn dropped_before_a_loop_that_ends() {
-    drop(sh("sleep 0.2").spawn().unwrap());
+    let mut child = sh("read x").stdin(Stdio::piped()).spawn().unwrap();
+    let stdin = child.stdin.take();
+    drop(child);
     // It begins, attends to the child, and ends with its thread before the child does.
     thread::spawn(|| selio::block_on(async {})).join().unwrap();
+    drop(stdin);
     kit::eventually("it has ended", || kit::zombies().len() == 1);
     selio::block_on(none_is_left());
 }

@@ -126,7 +126,7 @@ fn wait_delay_gives_up_the_pipes() {
 
 fn wait_delay_takes_what_comes_in_time() {
     let mut command = sh("{ sleep 0.05; echo late; sleep 60; } & echo $!; exit 6");
-    let output = soon(command.wait_delay(millis(500)).kill_group(false).output()).unwrap();
+    let output = soon(command.wait_delay(millis(2000)).kill_group(false).output()).unwrap();
     let (holder, rest) = with_holder(&output);
     assert_eq!(rest, "late\n");
     kit::kill(holder as i32, libc::SIGKILL).unwrap();

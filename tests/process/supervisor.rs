@@ -338,7 +338,7 @@ fn process_1() {
     let mut unshare = Command::new("unshare");
     unshare.args(["--pid", "--fork", "--mount-proc"]).arg(kit::example("supervisor"));
     // A session of its own leaves the group, and its parent leaves it.
-    let list = "leaves: setsid sh -c 'sleep 0.3 & sleep 0.3 & exit'; echo left; exec sleep 30\n";
+    let list = "leaves: setsid sh -c 'sleep 2 & sleep 2 & exit'; echo left; exec sleep 30\n";
     let mut supervisor = Supervisor::start_as(unshare, list);
     kit::eventually("it has begun", || children(supervisor.pid()).len() == 1);
     let first = *children(supervisor.pid()).first().unwrap();

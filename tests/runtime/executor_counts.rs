@@ -230,7 +230,7 @@ fn part_wakes_in_the_gap() {
 fn a_wake_before_the_wait_ends_it() {
     let delay = ["-e", "inject=epoll_pwait2,epoll_wait:delay_enter=40000"];
     let trace = traced("_wakes_in_the_gap", &delay);
-    assert!(eventfd_writes(&trace) >= 5, "no wake hit the gap");
+    assert!(eventfd_writes(&trace) >= 1, "no wake hit the gap");
 }
 
 // B02

@@ -301,11 +301,11 @@ fn a_child_of_a_clone() {
     let waker = waker.waker();
     let keeps = || {
         block_on(async {
-            let mut timer = Timer::after(Duration::from_millis(50));
+            let mut timer = Timer::after(Duration::from_millis(400));
             assert!(kit::poll_with(&mut timer, Waker::noop()).is_pending());
             // It may take the child so long to come here that the timer has gone off.
             let waits = kit::poll_with(&mut timer, &waker).is_pending();
-            block_on(sleep(Duration::from_millis(60)));
+            block_on(sleep(Duration::from_millis(450)));
             !waits || woken.load(Ordering::Relaxed)
         })
     };

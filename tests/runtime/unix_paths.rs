@@ -180,7 +180,7 @@ fn nobody_takes_them() {
 fn records() {
     let place = Place::new();
     let path = SocketAddr::from_pathname(place.path()).unwrap();
-    let name = SocketAddr::from_abstract_name(format!("selio {}", std::process::id())).unwrap();
+    let name = SocketAddr::from_abstract_name(kit::unique_name("records")).unwrap();
     for address in [path, name] {
         block_on(async {
             let listener = SeqpacketListener::bind_addr(&address).unwrap();

@@ -284,6 +284,8 @@ fn two_pollers_and_a_thread_that_registers() {
             let data = Arc::clone(&reader);
             selector.lock().unwrap().register_handle(&*reader, Events::READ, data).unwrap();
             put(&writer);
+            // No more at a time than a process may have open.
+            kit::eventually("most are served", || selector.lock().unwrap().len() < 200);
         }
         kit::eventually("all are served", || selector.lock().unwrap().is_empty());
         stop.store(true, Ordering::SeqCst);

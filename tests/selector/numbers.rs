@@ -193,11 +193,11 @@ fn rebuild_keeps_every_kind() {
     let (suspended, suspended_peer) = UnixStream::pair().unwrap();
     let event = SelectEvent::new().unwrap();
     let mut child = Command::new("cat").stdin(std::process::Stdio::piped()).spawn().unwrap();
-    let timer = selector.register_timer(millis(50), true, "timer").unwrap();
     selector.register_event(&event, "event").unwrap();
     selector.register_handle(&suspended, Events::NONE, "suspended").unwrap();
     selector.register_handle(&fired, Events::WRITE | Events::ONESHOT, "fired").unwrap();
     assert_eq!(selector.select(NOW).unwrap().len(), 1);
+    let timer = selector.register_timer(millis(50), true, "timer").unwrap();
     let process = selector.register_process(child.id(), "child").unwrap();
     let signal = selector.register_signal(libc::SIGUSR1, "signal").unwrap();
 

@@ -106,8 +106,8 @@ fn what_never_fires() {
 // C11
 fn missed_expirations_are_counted() {
     let mut selector = Selector::new().unwrap();
-    let timer = selector.register_timer(millis(10), false, ()).unwrap();
     let start = Instant::now();
+    let timer = selector.register_timer(millis(10), false, ()).unwrap();
     thread::sleep(millis(105));
     let key = one_key(&mut selector);
     let elapsed = start.elapsed();

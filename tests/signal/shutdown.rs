@@ -11,6 +11,7 @@ use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
 use std::task::Waker;
 use std::thread;
 use std::time::Duration;
@@ -203,13 +204,15 @@ fn nothing_is_left() {
         let before = keys::dispositions();
         let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
         let mut signals = of([SIGINT, SIGTERM]);
-        let thread = thread::spawn(|| {
+        let (tell, hears) = mpsc::channel();
+        let thread = thread::spawn(move || {
             let mut signals = of([SIGINT]);
+            tell.send(()).unwrap();
             expect(&mut signals, SIGINT);
             assert_eq!(kit::signal_mask(), []);
             // A reactor of this thread has waited for it; it ends with the thread.
         });
-        thread::sleep(Duration::from_millis(20));
+        hears.recv().unwrap();
         keys::raise(SIGINT);
         expect(&mut signals, SIGINT);
         thread.join().unwrap();

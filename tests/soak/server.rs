@@ -72,7 +72,9 @@ async fn obey(world: &World) -> io::Result<()> {
     while orders.read(&mut [0]).await? != 0 {
         world.paused.set(true);
         let start = Instant::now();
-        while (!world.is_quiet() || !kit::zombies().is_empty()) && start.elapsed().as_secs() < 20 {
+        // A child that is killed when it is dropped has a descriptor until it is dead.
+        let has_children = || !kit::children::children().is_empty();
+        while (!world.is_quiet() || has_children()) && start.elapsed().as_secs() < 20 {
             sleep(Duration::from_millis(20)).await;
         }
         let counts = &world.counts;
