@@ -345,7 +345,7 @@ impl Refused {
 
 impl From<Refused> for io::Error {
     fn from(refused: Refused) -> Self {
-        io::Error::new(refused.error.kind(), refused.to_string())
+        refused.error
     }
 }
 
