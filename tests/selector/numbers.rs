@@ -6,7 +6,7 @@ use keys::{
     EXITED, EXPIRED, NOW, SOON, assert_nothing, assert_silent, drain, is_watched, millis, one_key,
     pipe, put, ready, watched,
 };
-use selio::selector::{Events, SelectEvent, Selector};
+use selio::selector::{Events, ReadyKey, SelectEvent, Selector};
 use std::fs::File;
 use std::io::{ErrorKind, Write};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -25,6 +25,7 @@ pub(crate) fn cases() -> Vec<kit::Case> {
         ("living_duplicate_of_an_edge_handle", living_duplicate_of_an_edge_handle),
         ("rebuild_keeps_every_kind", rebuild_keeps_every_kind),
         ("rebuild_arms_no_oneshot_twice", rebuild_arms_no_oneshot_twice),
+        ("rebuild_ends_in_silence", rebuild_ends_in_silence),
         ("rebuild_waits_for_a_descriptor", rebuild_waits_for_a_descriptor),
         ("rebuild_leaves_closed_ones_behind", rebuild_leaves_closed_ones_behind),
         ("rebuilt_selector_is_watched_anew", rebuilt_selector_is_watched_anew),
@@ -239,6 +240,27 @@ fn rebuild_arms_no_oneshot_twice() {
     selector.update_handle(reader.as_raw_fd(), once).unwrap();
     assert_eq!(ready(&mut selector), [(reader.as_raw_fd(), once)]);
     assert_silent(&mut selector);
+}
+
+// A01: the new set says once more what was in the batch with the orphan, and nothing comes of it.
+fn rebuild_ends_in_silence() {
+    let mut selector = Selector::new().unwrap();
+    let pipes: Vec<_> = (0..3).map(|_| pipe()).collect();
+    let _orphan = leave_an_orphan(&mut selector);
+    for (reader, writer) in &pipes {
+        put(writer);
+        selector.register_handle(reader, Events::READ | Events::ONESHOT, "once").unwrap();
+    }
+    let before = watched(&selector).len();
+    assert_eq!(selector.select(NOW).unwrap().len(), pipes.len());
+    assert!(watched(&selector).len() < before, "the orphan is left behind");
+    for _ in &pipes {
+        assert_eq!(selector.select_into(NOW, &mut [ReadyKey::EMPTY]).unwrap(), 0);
+    }
+    // Who watches it is not told of it any more.
+    let mut outer = Selector::new().unwrap();
+    outer.register_handle(&selector, Events::READ, ()).unwrap();
+    assert_nothing(&mut outer);
 }
 
 // A01, A27
