@@ -50,8 +50,8 @@ const POLLS_BETWEEN_LOOKS: u32 = 61;
 /// If the future panics, once all its tasks have been dropped. If the thread's reactor cannot be
 /// made, for instance for lack of file descriptors; the message names the refused call. If a
 /// destructor of a left-over task or somebody else's waker panics: its panic goes on when
-/// everything is in order, unless the thread is unwinding already, when only the panic hook hears
-/// of it. Panics of tasks do not come here but to their [`JoinHandle`].
+/// everything is in order. Of a destructor's only the panic hook hears if the thread is unwinding
+/// already. Panics of tasks do not come here but to their [`JoinHandle`].
 ///
 /// # Examples
 ///

@@ -130,7 +130,7 @@ impl Reactor {
                     "the thread is ending: nothing will wait for its objects any more",
                 ));
             }
-            let reactor = Self::install().map_err(|refused| refused.error)?;
+            let reactor = Self::install()?;
             Ok(f(&reactor))
         })
     }

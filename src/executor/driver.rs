@@ -82,8 +82,8 @@ impl<F: Future> Driver<F> {
     ///
     /// # Errors
     ///
-    /// The kernel's, if it refuses the descriptors this takes: two, and those of the thread's
-    /// reactor if that is new.
+    /// The kernel's, if it refuses the descriptors this takes, or to watch them: two, and those of
+    /// the thread's reactor if that is new.
     ///
     /// # Examples
     ///

@@ -38,7 +38,8 @@ impl Drop for Directory {
     }
 }
 
-/// A name that no other process on the machine has, for what is in no directory.
+/// A name that no other process on the machine has, but for a forked child, for what is in no
+/// directory.
 pub fn unique_name(kind: &str) -> String {
     // The seed is the kernel's.
     let number = RandomState::new().build_hasher().finish();

@@ -22,8 +22,8 @@ pub(crate) fn cases() -> Vec<kit::Case> {
         kit::case("a_full_pipe_merges", a_full_pipe_merges),
         kit::case("the_pipe_holds_what_it_shall", the_pipe_holds_what_it_shall),
         kit::case("the_pipe_cannot_grow", the_pipe_cannot_grow),
-        kit::case("a_storm_while_the_loop_is_blocked", a_storm_while_the_loop_is_blocked).secs(20),
-        kit::case("no_burst_is_stranded", no_burst_is_stranded).secs(20),
+        kit::case("a_storm_while_the_loop_is_blocked", a_storm_while_the_loop_is_blocked),
+        kit::case("no_burst_is_stranded", no_burst_is_stranded),
         kit::case("an_idle_stream_merges", an_idle_stream_merges),
         kit::case("an_idle_stream_of_blocked_signals_merges", an_idle_stream_of_blocked_signals),
         kit::case("what_nobody_polls_takes_no_memory", what_nobody_polls_takes_no_memory),
@@ -62,7 +62,9 @@ fn room() -> i32 {
 fn shrink() {
     // SAFETY: the call takes numbers.
     let bytes = unsafe { libc::fcntl(writer(), libc::F_SETPIPE_SZ, 4096) };
-    assert_eq!(bytes / 64, 64, "a system with greater pages");
+    if bytes != 4096 {
+        kit::pass_over("this system has greater pages");
+    }
 }
 
 // D20

@@ -213,6 +213,8 @@ fn nothing_is_left() {
             // A reactor of this thread has waited for it; it ends with the thread.
         });
         hears.recv().unwrap();
+        // It waits by then, unless the machine is busy.
+        thread::sleep(Duration::from_millis(20));
         keys::raise(SIGINT);
         expect(&mut signals, SIGINT);
         thread.join().unwrap();

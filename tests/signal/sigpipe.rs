@@ -148,23 +148,18 @@ fn a_stream_from_std() {
     });
 }
 
-fn abstract_name(number: usize) -> SocketAddr {
-    SocketAddr::from_abstract_name(format!("selio: sigpipe {number} {}", std::process::id()))
-        .unwrap()
-}
-
 // F05: whichever way `selio::net` has made it.
 fn a_unix_stream_of_ours() {
     let_it_kill();
     block_on(async {
-        for (number, (name, form)) in FORMS.into_iter().enumerate() {
+        for (name, form) in FORMS {
             let (near, far) = net::UnixStream::pair().unwrap();
             drop(far);
             let mut all = vec![near];
-            let name_of_listener = abstract_name(number);
-            let listener = net::UnixListener::bind_addr(&name_of_listener).unwrap();
+            let address = SocketAddr::from_abstract_name(kit::unique_name("sigpipe")).unwrap();
+            let listener = net::UnixListener::bind_addr(&address).unwrap();
             for keeps_client in [true, false] {
-                let client = net::UnixStream::connect_addr(&name_of_listener).await.unwrap();
+                let client = net::UnixStream::connect_addr(&address).await.unwrap();
                 let server = listener.accept().await.unwrap().0;
                 all.push(if keeps_client { client } else { server });
             }

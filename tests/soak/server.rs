@@ -73,7 +73,7 @@ async fn obey(world: &World) -> io::Result<()> {
         world.paused.set(true);
         let start = Instant::now();
         // A child that is killed when it is dropped has a descriptor until it is dead.
-        let has_children = || !kit::children::children().is_empty();
+        let has_children = || !kit::children::children().is_empty() || !kit::zombies().is_empty();
         while (!world.is_quiet() || has_children()) && start.elapsed().as_secs() < 20 {
             sleep(Duration::from_millis(20)).await;
         }
