@@ -36,9 +36,11 @@ pub fn tcp_pair() -> (TcpStream, TcpStream) {
     (client, server)
 }
 
-/// A loopback address where nobody listens: bound a moment ago, and closed.
+/// A loopback address where nobody listens: bound a moment ago, and closed. It is not the one where
+/// others listen, whichever port they get by now.
 pub fn refused_addr() -> SocketAddr {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let [a, b, ..] = super::random().to_ne_bytes();
+    let listener = TcpListener::bind((Ipv4Addr::new(127, 1, a, b), 0)).unwrap();
     listener.local_addr().unwrap()
 }
 

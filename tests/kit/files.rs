@@ -41,9 +41,13 @@ impl Drop for Directory {
 /// A name that no other process on the machine has, but for a forked child, for what is in no
 /// directory.
 pub fn unique_name(kind: &str) -> String {
+    format!("selio {kind} {:016x}", random())
+}
+
+/// A number that is another one each time, and in each process, but for a forked child.
+pub fn random() -> u64 {
     // The seed is the kernel's.
-    let number = RandomState::new().build_hasher().finish();
-    format!("selio {kind} {number:016x}")
+    RandomState::new().build_hasher().finish()
 }
 
 /// An empty file without a name, which may be read and written.

@@ -47,7 +47,7 @@ pub use fds::{
     dup, dup2, is_nonblocking, open_number, pipe, raw_close, refused_addr, set_nonblocking,
     socketpair, tcp_pair,
 };
-pub use files::{Directory, nameless_file, unique_name};
+pub use files::{Directory, nameless_file, random, unique_name};
 pub use oracle::{
     Disposition, SignalSets, assert_at_least, assert_quiet, cpu_time, disposition, eventually,
     fdinfo, open_fds, signal_mask, signal_sets, thread_cpu_time, thread_masks, threads, took,

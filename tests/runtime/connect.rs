@@ -6,7 +6,7 @@ use selio::block_on;
 use selio::net::{SocketOptions, TcpStream};
 use selio::time::timeout;
 use std::io::ErrorKind;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 pub(crate) fn cases() -> Vec<kit::Case> {
@@ -21,15 +21,10 @@ pub(crate) fn cases() -> Vec<kit::Case> {
     ])
 }
 
-/// An address where nobody listens.
-fn nobody() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
 fn the_first_that_answers() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let to = listener.local_addr().unwrap();
-    let addresses = [nobody(), nobody(), to, nobody()];
+    let addresses = [kit::refused_addr(), kit::refused_addr(), to, kit::refused_addr()];
     let before = kit::open_fds().len();
     let stream = block_on(TcpStream::connect(&addresses[..])).unwrap();
     assert_eq!(stream.peer_addr().unwrap(), to);
@@ -50,13 +45,13 @@ fn no_answer() {
 }
 
 fn all_errors() {
-    let addresses = [nobody(), nobody(), nobody()];
+    let addresses = [kit::refused_addr(), kit::refused_addr(), kit::refused_addr()];
     let error = block_on(TcpStream::connect(&addresses[..])).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
     let text = error.to_string();
     assert!(addresses.iter().all(|address| text.contains(&address.to_string())), "{text}");
     // One alone is told as the kernel tells it.
-    let error = block_on(TcpStream::connect(nobody())).unwrap_err();
+    let error = block_on(TcpStream::connect(kit::refused_addr())).unwrap_err();
     assert_eq!(error.raw_os_error(), Some(libc::ECONNREFUSED));
 }
 
